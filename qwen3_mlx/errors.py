@@ -1,0 +1,53 @@
+"""Everything that can go wrong, as one small tree.
+
+Each message is for the person at the keyboard: what happened, with the numbers, and
+what to do next. The command line prints it and exits with status 2.
+"""
+
+__all__ = [
+    "CheckpointError",
+    "EngineError",
+    "HubError",
+    "ModelNotFoundError",
+    "OptionError",
+    "OutputExistsError",
+    "PromptError",
+    "Qwen3Error",
+    "UnsupportedModelError",
+]
+
+
+class Qwen3Error(Exception):
+    """The root: catch this to catch every error that the library raises on purpose."""
+
+
+class OptionError(Qwen3Error, ValueError):
+    """An argument or a flag has a value that cannot work."""
+
+
+class PromptError(Qwen3Error, ValueError):
+    """The prompt is empty, unreadable, malformed or longer than the context."""
+
+
+class ModelNotFoundError(Qwen3Error):
+    """No folder, catalogue name or hub id answers to the name that was given."""
+
+
+class CheckpointError(Qwen3Error):
+    """A model folder is incomplete or damaged: a file, shard or tensor is not as it must be."""
+
+
+class UnsupportedModelError(Qwen3Error):
+    """The checkpoint is whole, but of an architecture or a format that is not supported yet."""
+
+
+class HubError(Qwen3Error):
+    """The Hugging Face hub cannot be reached or refuses the request."""
+
+
+class OutputExistsError(Qwen3Error):
+    """The folder to be written exists already; nothing was touched."""
+
+
+class EngineError(Qwen3Error):
+    """The engine met a fault while it was running a request."""

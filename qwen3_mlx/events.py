@@ -1,0 +1,133 @@
+"""What a generation tells its listener, as small frozen values.
+
+A front end drains these and holds no other connection to the engine. A generation sends
+any number of `Prefill`, `ThinkingDelta`, `ThinkingDone`, `TextDelta` and `Notice`, and then
+exactly one `Done` or `Failed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+__all__ = [
+    "Done",
+    "Event",
+    "Failed",
+    "FinishReason",
+    "Loading",
+    "Notice",
+    "Prefill",
+    "Reply",
+    "TextDelta",
+    "ThinkingDelta",
+    "ThinkingDone",
+    "Timing",
+    "Usage",
+]
+
+FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of tokens. `thinking_tokens` are the ones sampled inside the thought."""
+
+    prompt_tokens: int = 0
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds and rates; `ttft_seconds` is the time from the call to the first token."""
+
+    load_seconds: float = 0.0
+    ttft_seconds: float = 0.0
+    prefill_tokens_per_second: float = 0.0
+    decode_tokens_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished answer.
+
+    `text` is the answer without its thought, `thinking` the thought without its tags.
+    `finish_reason` is "stop" (the model or a stop string ended it), "length" (max_tokens
+    or the context is used up), "cancelled" or "timeout"; the text so far is kept in each.
+    """
+
+    text: str
+    thinking: str = ""
+    finish_reason: FinishReason = "stop"
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    timing: Timing = field(default_factory=Timing)
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model is being read: bytes so far and in all."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """The prompt is being read: tokens so far and in all."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """The next piece of the thought; `tokens` is how many the thought has so far."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDone:
+    """The thought is over; what follows is the answer."""
+
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer; `tokens` is how many the answer has so far."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the person should know: a switch that cannot work, a setting that was changed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a generation, also of one that was cancelled or ran out of time."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end of a generation that met a fault; `kept` is the text that had been said."""
+
+    error: Exception
+    kept: str = ""
+
+
+Event: TypeAlias = (
+    Loading | Prefill | ThinkingDelta | ThinkingDone | TextDelta | Notice | Done | Failed
+)

@@ -1,0 +1,79 @@
+"""What a front end may ask of a model; the real one and the scripted one both answer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from qwen3_mlx.events import Event, Reply
+
+__all__ = ["ChatModel", "Generation", "Message", "ModelInfo", "Sampling"]
+
+#: One turn in the form that chat templates read: {"role": "user", "content": "…"}, and for
+#: assistants also "reasoning_content" and "tool_calls".
+Message: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. `None` means: as the checkpoint and the mode say.
+
+    The order is penalties, temperature, top_k, top_p, min_p. `temperature=0` is greedy.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a front end shows of a loaded model. Sizes are bytes, the context is tokens."""
+
+    name: str
+    quantization: str
+    context: int
+    weight_bytes: int
+    can_think: bool
+    can_switch_thinking: bool
+
+
+class Generation(Protocol):
+    """A running answer: iterate it for events, cancel it from any thread."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def cancel(self) -> None:
+        """End within one token; what was said is kept and comes with `Done`."""
+
+    def result(self) -> Reply:
+        """Run to the end and return the reply; raises what a `Failed` event carries."""
+
+
+class ChatModel(Protocol):
+    """A model that holds conversations."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        thinking: bool | None = None,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        timeout: float | None = None,
+    ) -> Generation:
+        """Start an answer. `thinking=None` leaves the choice to the checkpoint."""
+
+    def close(self) -> None:
+        """End the engine thread and free the memory."""
