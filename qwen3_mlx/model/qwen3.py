@@ -1,0 +1,95 @@
+"""The decoder: embedding, blocks, final norm, head.
+
+One block, for dense and MoE alike:
+
+    h = x + out(attend(rope(qk_norm(qkv(norm(x))))))
+    y = h + mlp(norm(h))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from qwen3_mlx.model.attention import Attention, KVStore
+from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.model.linear import Embedding, Matrix, QuantizedEmbedding
+from qwen3_mlx.model.mlp import Mlp
+from qwen3_mlx.model.moe import MoE
+
+__all__ = ["Block", "Qwen3Model"]
+
+
+class Block:
+    """One layer, cut where the KV cache is written, so that the rest can be compiled."""
+
+    __slots__ = ("attention", "input_norm", "mlp", "mlp_norm", "norm_eps")
+
+    def __init__(
+        self,
+        attention: Attention,
+        mlp: Mlp | MoE,
+        input_norm: mx.array,
+        mlp_norm: mx.array,
+        norm_eps: float,
+    ) -> None:
+        self.attention, self.mlp = attention, mlp
+        self.input_norm, self.mlp_norm, self.norm_eps = input_norm, mlp_norm, norm_eps
+
+    def before(
+        self, x: mx.array, offset: int | mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Up to the cache: x (B, L, D) -> q (B, H, L, C), k and v (B, K, L, C)."""
+        normed = mx.fast.rms_norm(x, self.input_norm, self.norm_eps)
+        return self.attention.project(normed, offset)
+
+    def after(self, x: mx.array, mixed: mx.array) -> mx.array:
+        """From the attention's values (B, L, H C) to the next layer's input (B, L, D)."""
+        h = x + self.attention.out(mixed)
+        return h + self.mlp(mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps))
+
+    def arrays(self) -> list[mx.array]:
+        return [*self.attention.arrays(), *self.mlp.arrays(), self.input_norm, self.mlp_norm]
+
+
+class Qwen3Model:
+    """A whole decoder. It holds weights and no state: the state of a text is its KV cache."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: Embedding | QuantizedEmbedding,
+        blocks: Sequence[Block],
+        final_norm: mx.array,
+        head: Matrix,
+    ) -> None:
+        self.config = config
+        self.embedding, self.blocks = embedding, tuple(blocks)
+        self.final_norm, self.head = final_norm, head
+
+    def hidden(self, ids: mx.array, cache: KVStore) -> mx.array:
+        """Token ids (B, L) -> the last layer's output (B, L, D), final norm not applied."""
+        x = self.embedding.rows(ids)
+        offset, mask = cache.offset, cache.mask(ids.shape[1])
+        for layer, block in enumerate(self.blocks):
+            q, k, v = block.before(x, offset)
+            keys, values = cache.update(layer, k, v)
+            x = block.after(x, block.attention.attend(q, keys, values, mask))
+        return x
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """(…, D) -> (…, V), every entry of the padded vocabulary included."""
+        normed = mx.fast.rms_norm(hidden, self.final_norm, self.config.norm_eps)
+        return self.head(normed)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The type of activations, and so of the KV cache."""
+        return self.final_norm.dtype
+
+    def arrays(self) -> list[mx.array]:
+        """Every array of weights, each once."""
+        head = [] if self.head is self.embedding else self.head.arrays()
+        layers = [a for block in self.blocks for a in block.arrays()]
+        return [*self.embedding.arrays(), *layers, self.final_norm, *head]
