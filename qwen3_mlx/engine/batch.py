@@ -1,0 +1,131 @@
+"""The step: requests that decode together, and a request that is still being read.
+
+The pipeline is one step deep. The next step is issued with tokens that are still being
+computed, and only then are those read; while the host looks at them (stop rules, text), the
+device works. A request that stops therefore costs at most one step for nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from qwen3_mlx.engine.kv import KVCache
+from qwen3_mlx.engine.request import Request
+from qwen3_mlx.engine.sampling import Penalties, Sampler
+from qwen3_mlx.model.qwen3 import Qwen3Model
+
+__all__ = ["Batch", "Prefilling"]
+
+
+class Prefilling:
+    """A prompt being read, chunk by chunk, into a cache of its own."""
+
+    def __init__(self, model: Qwen3Model, vocab: int, request: Request, chunk: int) -> None:
+        self.request, self.kv = request, KVCache(model.config)
+        self.penalties = (
+            Penalties([request.rule], [request.prompt], vocab) if request.rule.penalises else None
+        )
+        self._model, self._vocab, self._chunk = model, vocab, chunk
+
+    def advance(self) -> mx.array | None:
+        """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
+        started = time.perf_counter()
+        prompt, start = self.request.prompt, self.kv.length
+        chunk = mx.array([list(prompt[start : start + self._chunk])])
+        hidden = self._model.hidden(chunk, self.kv)
+        drawn = None
+        if self.kv.length < len(prompt):
+            mx.eval(self.kv.arrays())
+        else:
+            logits = self._model.logits(hidden[:, -1])
+            drawn = _draw(logits[:, : self._vocab], [self.request],
+                          Sampler([self.request.rule], self._vocab), self.penalties)  # fmt: skip
+            mx.async_eval(drawn)
+        self.request.stats.prefill_seconds += time.perf_counter() - started
+        return drawn
+
+
+class Batch:
+    """Requests that decode together; none, one or many.
+
+    Args:
+        model: the weights.
+        vocab: ids below this may be drawn; the padding of the vocabulary has no text.
+    """
+
+    def __init__(self, model: Qwen3Model, vocab: int) -> None:
+        self._model, self._vocab = model, vocab
+        self.requests: list[Request] = []
+        self._kv: KVCache | None = None
+        self._drawn: mx.array | None = None
+        self._sampler: Sampler | None = None
+        self._penalties: Penalties | None = None
+
+    def add(self, ready: Prefilling, first: mx.array) -> None:
+        """Take in a request whose prompt has been read and whose first token is drawn."""
+        request = ready.request
+        if self._kv is None or self._drawn is None:
+            self._kv, self._drawn, self._penalties = ready.kv, first, ready.penalties
+            self.requests = [request]
+        else:
+            self._kv = self._kv.join(ready.kv)
+            self._drawn = mx.concatenate([self._drawn, first])
+            self._join_penalties(request, ready.penalties)
+            self.requests = [*self.requests, request]
+        self._sampler = Sampler([each.rule for each in self.requests], self._vocab)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let all other rows go."""
+        if len(rows) == len(self.requests):
+            return
+        self.requests = [self.requests[row] for row in rows]
+        if not rows or self._kv is None or self._drawn is None:
+            self._kv = self._drawn = self._sampler = self._penalties = None
+            return
+        self._kv = self._kv.keep(rows)
+        self._drawn = self._drawn[mx.array(list(rows))]
+        rules = [each.rule for each in self.requests]
+        self._sampler = Sampler(rules, self._vocab)
+        if self._penalties is not None:
+            self._penalties = self._penalties.keep(rules, rows)
+
+    def step(self) -> list[int]:
+        """Issue the next step, then read the tokens of the last one: one for each request."""
+        assert self._drawn is not None
+        drawn = self._drawn
+        if any(each.stats.tokens + 1 < each.max_tokens for each in self.requests):
+            self._drawn = self._issue(drawn)
+        tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
+        return tokens
+
+    def _issue(self, tokens: mx.array) -> mx.array:
+        assert self._kv is not None
+        assert self._sampler is not None
+        hidden = self._model.hidden(tokens[:, None], self._kv)
+        logits = self._model.logits(hidden[:, -1])[:, : self._vocab]
+        drawn = _draw(logits, self.requests, self._sampler, self._penalties)
+        mx.async_eval(drawn)
+        return drawn
+
+    def _join_penalties(self, request: Request, new: Penalties | None) -> None:
+        if self._penalties is None and new is None:
+            return
+        old_rules = [each.rule for each in self.requests]
+        old = self._penalties or Penalties(old_rules, [], self._vocab)
+        new = new or Penalties([request.rule], [], self._vocab)
+        self._penalties = Penalties.combine([*old_rules, request.rule], [old, new])
+
+
+def _draw(
+    logits: mx.array, requests: Sequence[Request], sampler: Sampler, penalties: Penalties | None
+) -> mx.array:
+    if penalties is not None:
+        logits = penalties.apply(logits)
+    uniforms = [] if sampler.greedy else [request.uniform() for request in requests]
+    drawn = sampler.draw(logits, uniforms)
+    if penalties is not None:
+        penalties.count(drawn)
+    return drawn

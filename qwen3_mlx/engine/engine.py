@@ -1,0 +1,257 @@
+"""The engine: one thread that owns every MLX call, and the schedule of its work.
+
+Requests come in through a queue and join a running batch when their prompt has been read.
+Reading is cut into chunks, and between two chunks the others take a step, so nobody waits
+for somebody else's long prompt. A single request takes the same road; it is a batch of one.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import mlx.core as mx
+
+from qwen3_mlx.engine.batch import Batch, Prefilling
+from qwen3_mlx.engine.request import Request
+from qwen3_mlx.errors import EngineError
+from qwen3_mlx.events import FinishReason
+from qwen3_mlx.model.qwen3 import Qwen3Model
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+_Task = Callable[[], None]
+
+
+class Engine:
+    """Runs requests against one model, on a thread of its own.
+
+    Args:
+        load: makes the model; called on the engine thread, since MLX arrays belong to the
+            thread that made them.
+        vocab: ids below this may be drawn.
+        prefill_chunk: tokens of a prompt that are read between two decode steps.
+        max_rows: requests that decode together; more wait.
+        max_waiting: requests that may wait; `submit` refuses more.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Qwen3Model],
+        vocab: int,
+        *,
+        prefill_chunk: int = 512,
+        max_rows: int = 16,
+        max_waiting: int = 1024,
+    ) -> None:
+        self._vocab, self._chunk = vocab, prefill_chunk
+        self._max_rows, self._max_waiting = max_rows, max_waiting
+        self._inbox: queue.SimpleQueue[Request | _Task | None] = queue.SimpleQueue()
+        self._waiting: deque[Request] = deque()
+        self._prefilling: Prefilling | None = None
+        self._closed = False
+        self._model: Qwen3Model
+        self._batch: Batch
+        self._thread = threading.Thread(target=self._run, name="qwen3-mlx engine", daemon=True)
+        self._thread.start()
+        self.call(lambda: self._start(load))
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; its listener hears everything else.
+
+        Raises:
+            EngineError: the engine is closed, or too many requests wait already.
+        """
+        if self._closed:
+            raise EngineError("this model is closed: load it again")
+        if len(self._waiting) >= self._max_waiting:
+            raise EngineError(f"{self._max_waiting} requests wait already: try again later")
+        request.stats.submitted = time.perf_counter()
+        self._inbox.put(request)
+
+    def call(self, function: Callable[[], _Result]) -> _Result:
+        """Run a function on the engine thread, between two steps, and return its result."""
+        if self._closed:
+            raise EngineError("this model is closed: load it again")
+        future: Future[_Result] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._inbox.put(task)
+        return future.result()
+
+    @property
+    def model(self) -> Qwen3Model:
+        """The model; use its arrays inside `call` only."""
+        return self._model
+
+    def close(self) -> None:
+        """Cancel what runs, end the thread and let the weights go. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._inbox.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _start(self, load: Callable[[], Qwen3Model]) -> None:
+        self._model = load()
+        self._batch = Batch(self._model, self._vocab)
+
+    def _run(self) -> None:
+        while self._take_in():
+            try:
+                self._drop_interrupted()
+                self._prefill()
+                self._decode()
+            except Exception as error:
+                self._fail_all(error)
+        self._end()
+
+    def _busy(self) -> bool:
+        return bool(self._waiting or self._prefilling) or bool(
+            getattr(self, "_batch", None) and self._batch.requests
+        )
+
+    def _take_in(self) -> bool:
+        """Empty the inbox, waiting for something if there is nothing to do; False to end."""
+        while True:
+            try:
+                item = self._inbox.get(block=not self._busy())
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            if isinstance(item, Request):
+                self._waiting.append(item)
+            else:
+                item()
+
+    def _drop_interrupted(self) -> None:
+        """End requests that were cancelled or ran out of time, wherever they are."""
+        for request in [each for each in self._waiting if each.interruption()]:
+            self._waiting.remove(request)
+            self._finish(request, request.interruption() or "cancelled")
+        if self._prefilling and (reason := self._prefilling.request.interruption()):
+            request, self._prefilling = self._prefilling.request, None
+            self._finish(request, reason)
+        reasons = [each.interruption() for each in self._batch.requests]
+        self._end_rows(reasons)
+
+    def _prefill(self) -> None:
+        """Read one chunk of one prompt."""
+        if self._prefilling is None:
+            if not self._waiting or len(self._batch.requests) >= self._max_rows:
+                return
+            request = self._waiting.popleft()
+            if not self._batch.requests:
+                mx.reset_peak_memory()
+            self._prefilling = Prefilling(self._model, self._vocab, request, self._chunk)
+        reading = self._prefilling
+        first = reading.advance()
+        request = reading.request
+        if not self._tell(request, reading.kv.length):
+            self._prefilling = None
+        elif first is not None:
+            self._prefilling = None
+            self._batch.add(reading, first)
+
+    def _tell(self, request: Request, done: int) -> bool:
+        try:
+            request.listener.prefill(done, len(request.prompt))
+        except Exception as error:
+            self._fail(request, error)
+            return False
+        return True
+
+    def _decode(self) -> None:
+        """One step of the batch: deliver a token to each request."""
+        requests = self._batch.requests
+        if not requests:
+            return
+        tokens = self._batch.step()
+        now = time.perf_counter()
+        endings = [
+            self._deliver(request, token, now)
+            for request, token in zip(requests, tokens, strict=True)
+        ]
+        self._end_rows(endings)
+
+    def _deliver(self, request: Request, token: int, now: float) -> FinishReason | Exception | None:
+        """Hand one token over; what ends the request, if anything does."""
+        stats = request.stats
+        if not stats.first_token:
+            stats.first_token = now
+        stats.decode_seconds = now - stats.first_token
+        if token in request.eos:
+            return "stop"
+        stats.tokens += 1
+        try:
+            if request.listener.token(token):
+                return "stop"
+        except Exception as error:
+            return error
+        return "length" if stats.tokens >= request.max_tokens else None
+
+    def _end_rows(self, endings: list[FinishReason | Exception | None]) -> None:
+        requests = self._batch.requests
+        if not any(endings):
+            return
+        self._batch.keep([row for row, ending in enumerate(endings) if ending is None])
+        for request, ending in zip(requests, endings, strict=True):
+            if isinstance(ending, Exception):
+                self._fail(request, ending)
+            elif ending is not None:
+                self._finish(request, ending)
+
+    def _finish(self, request: Request, reason: FinishReason) -> None:
+        request.stats.peak_bytes = mx.get_peak_memory()
+        try:
+            request.listener.finished(reason, request.stats)
+        except Exception:
+            _log.exception("a listener failed at the end of its request")
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        try:
+            request.listener.failed(error)
+        except Exception:
+            _log.exception("a listener failed when it was told of a fault")
+
+    def _fail_all(self, error: Exception) -> None:
+        """A step went wrong: end what took part in it and start afresh."""
+        _log.error("the engine met a fault", exc_info=error)
+        fault = EngineError(f"the engine met a fault and was restarted: {error}")
+        fault.__cause__ = error
+        requests = list(self._batch.requests)
+        if self._prefilling is not None:
+            requests.append(self._prefilling.request)
+        self._prefilling, self._batch = None, Batch(self._model, self._vocab)
+        for request in requests:
+            self._fail(request, fault)
+
+    def _end(self) -> None:
+        """Cancel what is left, after the inbox has been closed."""
+        left = list(self._waiting)
+        if hasattr(self, "_batch"):
+            left += self._batch.requests
+            self._batch.keep([])
+        if self._prefilling is not None:
+            left.append(self._prefilling.request)
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, Request):
+                left.append(item)
+        for request in left:
+            self._finish(request, "cancelled")
+        self.__dict__.pop("_model", None)

@@ -1,0 +1,109 @@
+"""What the engine is asked to do, and whom it tells."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from qwen3_mlx.events import FinishReason
+
+__all__ = ["DrawRule", "Listener", "Request", "RequestStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRule:
+    """How a request draws its tokens; every value is final, none is left to a default.
+
+    `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off; penalties of
+    1 (repetition) and 0 (presence, frequency) are off.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    @property
+    def penalises(self) -> bool:
+        """Whether the history of the text changes its logits."""
+        return (
+            self.repetition_penalty != 1.0
+            or self.presence_penalty != 0.0
+            or self.frequency_penalty != 0.0
+        )
+
+
+@dataclass(slots=True)
+class RequestStats:
+    """Clock readings (time.perf_counter, seconds) and counts of one request."""
+
+    submitted: float = 0.0
+    first_token: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    tokens: int = 0
+    peak_bytes: int = 0
+
+
+class Listener(Protocol):
+    """The other end of a request. All calls come from the engine thread, in order."""
+
+    def prefill(self, done: int, total: int) -> None:
+        """So many tokens of the prompt have been read."""
+
+    def token(self, token: int) -> bool:
+        """The next token of the text; true ends the request (a stop string was met)."""
+
+    def finished(self, reason: FinishReason, stats: RequestStats) -> None:
+        """The request is over."""
+
+    def failed(self, error: Exception) -> None:
+        """The request met a fault and is over."""
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One text to be continued.
+
+    Args:
+        prompt: token ids, at least one.
+        rule: how to draw.
+        listener: whom to tell.
+        max_tokens: the most tokens to draw.
+        eos: ids that end the text (they are not delivered to the listener).
+        seed: of this request's own random numbers; the same seed gives the same text in
+            any company.
+        deadline: time.monotonic() at which to end; None for never.
+    """
+
+    prompt: Sequence[int]
+    rule: DrawRule
+    listener: Listener
+    max_tokens: int
+    eos: frozenset[int] = frozenset()
+    seed: int | None = None
+    deadline: float | None = None
+    cancelled: bool = False
+    stats: RequestStats = field(default_factory=RequestStats)
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def uniform(self) -> float:
+        """The next random number in [0, 1), exact in float32."""
+        return self._random.getrandbits(24) / (1 << 24)
+
+    def interruption(self) -> FinishReason | None:
+        """Why this request should end now, if it should."""
+        if self.cancelled:
+            return "cancelled"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "timeout"
+        return None

@@ -1,0 +1,155 @@
+"""Drawing tokens from logits, for a batch whose rows may all have rules of their own.
+
+The order is the one that Qwen's published settings assume (Transformers' and vLLM's):
+penalties, temperature, top-k, top-p, min-p. The vocabulary is never sorted unless top-p is
+asked for without top-k: the k best are found among block maxima, and everything after that
+works on k survivors. Random numbers come from the request, one uniform a token, so a text
+does not depend on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from qwen3_mlx.engine.request import DrawRule
+
+__all__ = ["Penalties", "Sampler", "top_k"]
+
+_BLOCK = 128
+
+
+class Sampler:
+    """The rules of a batch, ready to draw with. Made anew when rows join or leave."""
+
+    def __init__(self, rules: Sequence[DrawRule], vocab: int) -> None:
+        greedy = [rule.temperature == 0 for rule in rules]
+        self.greedy = all(greedy)
+        self._greedy_rows = mx.array(greedy) if any(greedy) else None
+        self._temperature = _column([rule.temperature or 1.0 for rule in rules])
+        self._top_p = _column([rule.top_p for rule in rules])
+        self._min_p = _column([rule.min_p for rule in rules])
+        limits = [vocab if not 0 < rule.top_k < vocab else rule.top_k for rule in rules]
+        drawn = [k for k, rule in zip(limits, rules, strict=True) if rule.temperature != 0]
+        self._most = max(drawn, default=1)
+        self._top_k = None if len(set(drawn)) <= 1 else _column(limits, int)
+        self._sorts = self._most < vocab or any(rule.top_p < 1 for rule in rules)
+        self._filters_p = any(rule.top_p < 1 for rule in rules)
+        self._filters_min = any(rule.min_p > 0 for rule in rules)
+        self._vocab = vocab
+
+    def draw(self, logits: mx.array, uniforms: Sequence[float]) -> mx.array:
+        """Logits (B, V) and one uniform for each row -> token ids (B,)."""
+        if self.greedy:
+            return mx.argmax(logits, axis=-1)
+        scaled = logits.astype(mx.float32) / self._temperature
+        ids, survivors = self._candidates(scaled)
+        p = self._probabilities(survivors)
+        cumulative = mx.cumsum(p, axis=-1)
+        target = mx.array(list(uniforms))[:, None] * cumulative[:, -1:]
+        # Entries of probability 0 add nothing to the sum, so the count never stops at one.
+        rank = mx.minimum((cumulative <= target).sum(axis=-1), (p > 0).sum(axis=-1) - 1)
+        drawn = rank if ids is None else mx.take_along_axis(ids, rank[:, None], axis=-1)[:, 0]
+        if self._greedy_rows is not None:
+            drawn = mx.where(self._greedy_rows, mx.argmax(logits, axis=-1), drawn)
+        return drawn
+
+    def _candidates(self, scaled: mx.array) -> tuple[mx.array | None, mx.array]:
+        """Ids (B, k) and their logits in falling order; ids None means the whole vocabulary."""
+        if self._most < self._vocab:
+            ids, survivors = top_k(scaled, self._most)
+            if self._top_k is not None:
+                beyond = mx.arange(self._most) >= self._top_k
+                survivors = mx.where(beyond, -mx.inf, survivors)
+            return ids, survivors
+        if not self._sorts:
+            return None, scaled
+        ids = mx.argsort(-scaled, axis=-1)
+        survivors = mx.take_along_axis(scaled, ids, axis=-1)
+        if self._top_k is not None:
+            survivors = mx.where(mx.arange(self._vocab) >= self._top_k, -mx.inf, survivors)
+        return ids, survivors
+
+    def _probabilities(self, survivors: mx.array) -> mx.array:
+        """Softmax, with the tail beyond top-p and everything below min-p set to 0."""
+        p = mx.softmax(survivors, axis=-1)
+        if self._filters_p:
+            before = mx.cumsum(p, axis=-1, inclusive=False)
+            p = mx.where(before < self._top_p, p, 0.0)
+        if self._filters_min:
+            p = mx.where(p >= self._min_p * p.max(axis=-1, keepdims=True), p, 0.0)
+        return p
+
+
+def top_k(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
+    """The k largest of (B, V), in falling order: ids (B, k) and values (B, k). Exact.
+
+    Each of the k largest is in one of the k blocks whose maxima are largest, so a partition
+    of V / 128 maxima and one of 128 k candidates replace one of V.
+    """
+    B, V = logits.shape
+    if V > 2 * k * _BLOCK:
+        if V % _BLOCK:
+            logits = mx.pad(logits, [(0, 0), (0, -V % _BLOCK)], constant_values=-mx.inf)
+        blocks = logits.reshape(B, -1, _BLOCK)
+        best = mx.argpartition(blocks.max(axis=-1), -k, axis=-1)[:, -k:]
+        candidates = mx.take_along_axis(blocks, best[:, :, None], axis=1).reshape(B, -1)
+        numbers = (best[:, :, None] * _BLOCK + mx.arange(_BLOCK)).reshape(B, -1)
+    else:
+        candidates, numbers = logits, None
+    picked = mx.argpartition(candidates, -k, axis=-1)[:, -k:]
+    values = mx.take_along_axis(candidates, picked, axis=-1)
+    order = mx.argsort(-values, axis=-1)
+    picked = mx.take_along_axis(picked, order, axis=-1)
+    ids = picked if numbers is None else mx.take_along_axis(numbers, picked, axis=-1)
+    return ids, mx.take_along_axis(values, order, axis=-1)
+
+
+class Penalties:
+    """Penalties of a batch, with the history they need kept on the device.
+
+    Repetition counts the prompt and the answer (Keskar et al. 2019, as in Transformers);
+    presence and frequency count the answer alone (as in OpenAI's interface and vLLM).
+    """
+
+    def __init__(self, rules: Sequence[DrawRule], prompts: Sequence[Sequence[int]], vocab: int):
+        self._repetition = _column([rule.repetition_penalty for rule in rules])
+        self._presence = _column([rule.presence_penalty for rule in rules])
+        self._frequency = _column([rule.frequency_penalty for rule in rules])
+        self._rows = mx.arange(len(rules))
+        self.counts = mx.zeros((len(rules), vocab), mx.int32)
+        self.in_prompt = mx.zeros((len(rules), vocab), mx.bool_)
+        for row, prompt in enumerate(prompts):
+            known = mx.array([token for token in set(prompt) if token < vocab], mx.int32)
+            self.in_prompt[row, known] = True
+
+    def apply(self, logits: mx.array) -> mx.array:
+        """Logits (B, V) as the history changes them, in float32."""
+        logits = logits.astype(mx.float32)
+        said = self.counts > 0
+        pushed = mx.where(logits > 0, logits / self._repetition, logits * self._repetition)
+        logits = mx.where(said | self.in_prompt, pushed, logits)
+        return logits - self._presence * said - self._frequency * self.counts
+
+    def count(self, tokens: mx.array) -> None:
+        """Add the tokens (B,) that were drawn to the history, without reading them."""
+        self.counts = self.counts.at[self._rows, tokens].add(1)
+
+    @classmethod
+    def combine(cls, rules: Sequence[DrawRule], histories: Sequence[Penalties]) -> Penalties:
+        """The histories of several batches as one."""
+        made = cls(rules, [], 0)
+        made.counts = mx.concatenate([history.counts for history in histories])
+        made.in_prompt = mx.concatenate([history.in_prompt for history in histories])
+        return made
+
+    def keep(self, rules: Sequence[DrawRule], rows: Sequence[int]) -> Penalties:
+        """The history of these rows only."""
+        made, index = Penalties(rules, [], 0), mx.array(list(rows))
+        made.counts, made.in_prompt = self.counts[index], self.in_prompt[index]
+        return made
+
+
+def _column(values: Sequence[float], kind: type = float) -> mx.array:
+    return mx.array([kind(value) for value in values])[:, None]
