@@ -1,0 +1,83 @@
+"""From conversations to padded batches of ids, and the strict check of unseen problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import education
+import torch
+from education import Conversation, Turn
+from sums import language, thought
+from tokenizers import Tokenizer
+from torch import Tensor
+
+BLOCK = 1024  # conversations drawn, sorted by length and batched together
+
+
+@dataclass
+class Batch:
+    """Ids with the mask of the tokens to learn and the mask of the tokens that are not padding."""
+
+    ids: Tensor
+    learn: Tensor
+    real: Tensor
+
+
+Encoded = tuple[list[int], list[bool]]
+
+
+def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
+    """Ids of a conversation, and for each whether the model learns to write it."""
+    ids: list[int] = []
+    learn: list[bool] = []
+    for segment in education.segments(conversation):
+        piece = tokenizer.encode(segment.text).ids
+        ids += piece
+        learn += [segment.learn and not (segment.skip_first and place == 0) for place in range(len(piece))]
+    return ids, learn
+
+
+def collate(rows: Sequence[Encoded], pad: int) -> Batch:
+    """Right padding: with causal attention no real token ever sees it."""
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in rows])
+    learn = torch.tensor([mask + [False] * (longest - len(mask)) for _, mask in rows])
+    real = torch.tensor([[place < len(row) for place in range(longest)] for row, _ in rows])
+    return Batch(ids, learn, real)
+
+
+def batches(tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int) -> Iterator[Batch]:
+    """The batches of one block, of about `tokens` ids each, rows of like length together."""
+    rows = [encode(tokenizer, talk) for talk in education.conversations(seed, block, BLOCK)]
+    rows.sort(key=lambda row: len(row[0]))
+    groups: list[list[Encoded]] = [[]]
+    for row in rows:
+        if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > tokens:
+            groups.append([])
+        groups[-1].append(row)
+    Random(block).shuffle(groups)
+    for group in groups:
+        yield collate(group, pad)
+
+
+def exam_rows(tokenizer: Tokenizer, seed: int, count: int, thinking: bool) -> list[Encoded]:
+    """Unseen problems with the reply that is right in this mode."""
+    rows = []
+    for asked, problem in education.exam(seed, count):
+        turn = Turn(asked, problem.answer, thought(problem, language(asked)))
+        rows.append(encode(tokenizer, Conversation([turn], None, thinking, thinking)))
+    return rows
+
+
+@torch.no_grad()
+def strict_accuracy(model: torch.nn.Module, rows: Sequence[Encoded], pad: int) -> float:
+    """Share of rows in which every learnt token is the most likely one: what greedy decoding would write."""
+    right = 0
+    for start in range(0, len(rows), 50):
+        batch = collate(rows[start : start + 50], pad)
+        guess = model(input_ids=batch.ids).logits[:, :-1].argmax(-1)
+        wrong = (guess != batch.ids[:, 1:]) & batch.learn[:, 1:]
+        right += int((~wrong.any(dim=1)).sum())
+    return right / len(rows)

@@ -1,0 +1,164 @@
+"""Sums and differences: problems, the train/test split, wordings, answers and thoughts.
+
+The split is by problem: a pair of operands is either in the lessons or in the examination, in every wording,
+order and operation, so that the measured accuracy is about unseen arithmetic and not about remembered lines.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from random import Random
+
+EXAM_SHARE = 40  # one pair of operands in this many belongs to the examination
+PLACES = {
+    "en": ("ones", "tens", "hundreds", "thousands", "ten-thousands"),
+    "zh": ("个位", "十位", "百位", "千位", "万位"),
+}
+
+ASK = {
+    ("en", "+"): (
+        "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=", "{a}+{b}=?", "{a} + {b}?", "{a} plus {b}",
+        "What is {a} + {b}?", "What is {a} plus {b}?", "What's {a} + {b}?", "What's {a} plus {b}?",
+        "How much is {a} + {b}?", "How much is {a} plus {b}?", "How much is {a}+{b}?", "Add {a} and {b}.",
+        "Add {a} to {b}", "Please add {a} and {b}.", "Can you add {a} and {b}?", "Sum of {a} and {b}",
+        "Calculate {a} + {b}", "Calculate {a}+{b}.", "Compute {a} + {b}", "Compute {a} plus {b}.",
+        "What is the sum of {a} and {b}?", "Can you compute {a} + {b}?", "Could you work out {a} plus {b}?",
+        "Tell me {a} + {b}.", "Tell me the sum of {a} and {b}.", "I need {a} + {b}.", "Solve {a}+{b}",
+        "Please calculate {a} + {b}.", "Do you know what {a} + {b} is?", "What does {a} + {b} make?",
+        "What do {a} and {b} make together?", "{a} and {b} together?", "Now {a} + {b}", "And {a} + {b}?",
+        "Then what is {a} + {b}?", "Work out {a} + {b} for me", "{a} added to {b}", "Evaluate {a} + {b}.",
+    ),
+    ("en", "-"): (
+        "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=", "{a}-{b}=?", "{a} - {b}?", "{a} minus {b}",
+        "What is {a} - {b}?", "What is {a} minus {b}?", "What's {a} - {b}?", "What's {a} minus {b}?",
+        "How much is {a} - {b}?", "How much is {a} minus {b}?", "How much is {a}-{b}?",
+        "Subtract {b} from {a}.", "Please subtract {b} from {a}.", "Can you subtract {b} from {a}?",
+        "Take {b} away from {a}", "Take {b} from {a}.", "Calculate {a} - {b}", "Calculate {a}-{b}.",
+        "Compute {a} - {b}", "Compute {a} minus {b}.", "Can you compute {a} - {b}?", "{a} − {b}",
+        "Could you work out {a} minus {b}?", "Tell me {a} - {b}.", "I need {a} - {b}.", "Solve {a}-{b}",
+        "Please calculate {a} - {b}.", "Do you know what {a} - {b} is?", "{a} less {b}", "Now {a} - {b}",
+        "What is left of {a} after taking {b} away?", "And {a} - {b}?", "Then what is {a} - {b}?",
+        "Work out {a} - {b} for me", "What does {a} - {b} make?", "Evaluate {a} - {b}.",
+    ),
+    ("zh", "+"): (
+        "{a}+{b}", "{a}+{b}=", "{a}+{b}=?", "{a} + {b} 等于多少？", "{a}加{b}", "{a}加{b}等于多少？",
+        "{a}加{b}等于几？", "{a}加上{b}是多少？", "{a} 加 {b} 是多少？", "计算{a}+{b}", "请计算 {a} + {b}",
+        "请计算{a}加{b}。", "帮我算一下{a}+{b}", "帮我算{a}加{b}", "算一下 {a} + {b}", "{a}与{b}的和是多少？",
+        "{a}和{b}加起来是多少？", "求{a}加{b}的和", "请问{a}+{b}是多少？", "{a}加{b}得多少？", "那{a}+{b}呢？",
+        "{a}+{b}等于几", "请把{a}和{b}加起来。", "告诉我{a}+{b}的结果",
+    ),
+    ("zh", "-"): (
+        "{a}-{b}", "{a}-{b}=", "{a}-{b}=?", "{a} - {b} 等于多少？", "{a}减{b}", "{a}减{b}等于多少？",
+        "{a}减{b}等于几？", "{a}减去{b}是多少？", "{a} 减 {b} 是多少？", "计算{a}-{b}", "请计算 {a} - {b}",
+        "请计算{a}减{b}。", "帮我算一下{a}-{b}", "帮我算{a}减{b}", "算一下 {a} - {b}", "{a}与{b}的差是多少？",
+        "从{a}里减去{b}是多少？", "求{a}减{b}的差", "请问{a}-{b}是多少？", "{a}减{b}得多少？", "那{a}-{b}呢？",
+        "{a}-{b}等于几", "请用{a}减去{b}。", "告诉我{a}-{b}的结果",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two whole numbers and the operation between them."""
+
+    a: int
+    b: int
+    op: str
+
+    @property
+    def result(self) -> int:
+        """The right answer."""
+        return self.a + self.b if self.op == "+" else self.a - self.b
+
+    @property
+    def answer(self) -> str:
+        """The whole reply; repeating the problem first brings every wording into one form."""
+        return f"{self.a} {self.op} {self.b} = {self.result}"
+
+    @property
+    def in_exam(self) -> bool:
+        """True when this pair of operands is kept out of the lessons (in both orders, both operations)."""
+        pair = f"{min(self.a, self.b)},{max(self.a, self.b)}"
+        return zlib.crc32(pair.encode()) % EXAM_SHARE == 0
+
+
+def draw_number(rng: Random) -> int:
+    """A number of one to four digits, long ones more often because they need more practice."""
+    digits = rng.choices((1, 2, 3, 4), (1, 2, 3, 4))[0]
+    return rng.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
+
+
+def draw_operands(rng: Random) -> tuple[int, int]:
+    """A pair of operands; one in six is near a long chain of carries or borrows, the hard case."""
+    a = draw_number(rng)
+    if rng.random() < 1 / 6:
+        limit = 10 ** len(str(a))
+        near = limit - a if rng.random() < 0.5 else a
+        return a, min(9999, max(0, near + rng.randrange(-12, 13)))
+    return a, draw_number(rng)
+
+
+def draw_problem(rng: Random, exam: bool = False) -> Problem:
+    """A problem of the wanted side of the split."""
+    while True:
+        problem = Problem(*draw_operands(rng), rng.choice("+-"))
+        if problem.in_exam == exam:
+            return problem
+
+
+def wording(problem: Problem, lang: str, rng: Random) -> str:
+    """One of the ways to ask for the problem."""
+    return rng.choice(ASK[lang, problem.op]).format(a=problem.a, b=problem.b)
+
+
+def language(asked: str) -> str:
+    """The language of the thought: Chinese only where the question shows it; a bare "12+5" does not."""
+    return "zh" if any("\u4e00" <= char <= "\u9fff" for char in asked) else "en"
+
+
+def _digits(number: int, width: int) -> list[int]:
+    """Digits from the ones upwards, filled with zeros to the width."""
+    return [int(d) for d in reversed(str(number).zfill(width))]
+
+
+def _add_lines(a: int, b: int, lang: str) -> list[str]:
+    """Written addition, a line for each place, with the carries."""
+    carry, lines = 0, []
+    width = max(len(str(a)), len(str(b)))
+    word = "carry" if lang == "en" else "进"
+    for place, (x, y) in enumerate(zip(_digits(a, width), _digits(b, width), strict=True)):
+        total = x + y + carry
+        line = f"{PLACES[lang][place]}: {x}+{y}{'+1' if carry else ''}={total}"
+        carry = total // 10
+        lines.append(line + (f", {word} 1" if carry else ""))
+    if carry:
+        lines.append(f"{PLACES[lang][width]}: 1")
+    return lines
+
+
+def _subtract_lines(a: int, b: int, lang: str) -> list[str]:
+    """Written subtraction of a smaller number, a line for each place, with the borrows."""
+    borrow, lines = 0, []
+    width = len(str(a))
+    word = "borrow" if lang == "en" else "借"
+    for place, (x, y) in enumerate(zip(_digits(a, width), _digits(b, width), strict=True)):
+        minus = "-1" if borrow else ""
+        lack = x - y - borrow < 0
+        shown = x + 10 if lack else x
+        line = f"{PLACES[lang][place]}: {shown}-{y}{minus}={shown - y - borrow}"
+        lines.append(line + (f", {word} 1" if lack else ""))
+        borrow = int(lack)
+    return lines
+
+
+def thought(problem: Problem, lang: str) -> str:
+    """The working, in the order in which one does it on paper: a digit needs only what stands above it."""
+    a, b = problem.a, problem.b
+    head = f"{a} {problem.op} {b}"
+    if problem.op == "+":
+        return "\n".join([head, *_add_lines(a, b, lang)])
+    if a >= b:
+        return "\n".join([head, *_subtract_lines(a, b, lang)])
+    turn = f"{a} < {b}: -({b} - {a})"
+    return "\n".join([head, turn, *_subtract_lines(b, a, lang)])
