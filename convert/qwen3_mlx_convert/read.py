@@ -1,0 +1,87 @@
+"""Tensors out of safetensors files a block of rows at a time.
+
+`mx.load` reads a tensor whole. Here only the bytes that are asked for are read, so the
+largest matrix of a model never has to fit in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from qwen3_mlx.checkpoint import TensorInfo
+from qwen3_mlx.errors import CheckpointError
+
+__all__ = ["BLOCK_BYTES", "READABLE", "Reader"]
+
+#: The most that is read, and quantised, in one step.
+BLOCK_BYTES = 64 << 20
+
+#: safetensors dtype -> (how numpy reads the bytes, what mlx then sees in them)
+READABLE: dict[str, tuple[Any, mx.Dtype]] = {
+    "F32": (np.float32, mx.float32),
+    "F16": (np.float16, mx.float16),
+    "BF16": (np.uint16, mx.bfloat16),
+}
+
+
+class Reader:
+    """Reads blocks of rows as bf16; keeps the last file open. Close it, or use `with`."""
+
+    def __init__(self) -> None:
+        self._file: Path | None = None
+        self._descriptor = -1
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file that is open, if any."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._file, self._descriptor = None, -1
+
+    def blocks(self, tensor: TensorInfo) -> Iterator[tuple[int, int, mx.array]]:
+        """The tensor from its first row to its last, as (first row, source bytes, rows).
+
+        Rows are of shape (rows, …) and in bf16, whatever the file holds.
+
+        Raises:
+            CheckpointError: the file ends early, as it does when it changes meanwhile.
+        """
+        stored, seen = READABLE[tensor.dtype]
+        rows, row_shape = tensor.shape[0], tensor.shape[1:]
+        row_bytes = prod(row_shape) * np.dtype(stored).itemsize
+        step = max(1, BLOCK_BYTES // max(1, row_bytes))
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            values = np.empty((count, *row_shape), dtype=stored)
+            self._fill(tensor.file, tensor.offset + first * row_bytes, values)
+            block = mx.array(values)
+            if seen == mx.bfloat16:
+                block = block.view(mx.bfloat16)
+            yield first, values.nbytes, block.astype(mx.bfloat16)
+
+    def _fill(self, file: Path, offset: int, values: Any) -> None:
+        if file != self._file:
+            self.close()
+            self._descriptor, self._file = os.open(file, os.O_RDONLY), file
+        view = memoryview(values).cast("B")
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._descriptor, [view[done:]], offset + done)
+            if got == 0:
+                raise CheckpointError(
+                    f"{file} ended at byte {offset + done:,} while it was read: it changed "
+                    "meanwhile, download it again"
+                )
+            done += got
