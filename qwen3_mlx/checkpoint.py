@@ -25,7 +25,7 @@ from typing import Any
 
 from qwen3_mlx.errors import CheckpointError, ModelNotFoundError
 
-__all__ = ["Checkpoint", "TensorInfo", "open_checkpoint", "read_header", "read_json"]
+__all__ = ["Checkpoint", "TensorInfo", "open_checkpoint", "read_config", "read_header", "read_json"]
 
 #: More JSON than this is no header and no config: 480B's largest header is under 1 MB.
 JSON_LIMIT = 100_000_000
@@ -91,13 +91,23 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: a file of it is missing, cut short or contradicts another.
     """
     folder = Path(path)
-    _check_folder(folder)
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     index = folder / INDEX
     tensors = _by_index(folder, index) if index.exists() else _by_files(folder)
     if not tensors:
         raise CheckpointError(f"the weight files of {folder} hold no tensors: {_AGAIN}")
     return Checkpoint(folder, config, tensors)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder, before anything is known of its weights.
+
+    Raises:
+        ModelNotFoundError: there is no such folder, or it has no config.json.
+        CheckpointError: config.json is not a JSON object.
+    """
+    _check_folder(folder)
+    return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -253,8 +263,8 @@ def _tensor(path: Path, start: int, name: str, entry: Any) -> TensorInfo:
     needed = prod(shape) * ITEM_BYTES[dtype]
     if end - begin != needed:
         raise CheckpointError(
-            f"{name} in {path} has {end - begin:,} bytes, but {dtype} of shape {_short(list(shape))} "
-            f"needs {needed:,}: {_AGAIN}"
+            f"{name} in {path} has {end - begin:,} bytes, but {dtype} of shape "
+            f"{_short(list(shape))} needs {needed:,}: {_AGAIN}"
         )
     return TensorInfo(path, dtype, shape, start + begin, needed)
 

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from qwen3_mlx.checkpoint import open_checkpoint
+from qwen3_mlx.checkpoint import open_checkpoint, read_config
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx_convert.folder import target_config, write_side_files
 from qwen3_mlx_convert.plan import Job, Plan, make_plan
@@ -88,8 +88,8 @@ def convert(
     begun = time.monotonic()
     recipe = Recipe(bits, group_size)
     refuse_existing(target)
+    config = ModelConfig.from_dict(read_config(source))  # another family is told first
     checkpoint = open_checkpoint(source)
-    config = ModelConfig.from_dict(checkpoint.config)
     plan = make_plan(checkpoint, config, recipe)
     with staged(target, plan.target_bytes + _SIDE_BYTES) as folder:
         with ShardWriter(folder, plan.outputs) as writer:
