@@ -1,0 +1,280 @@
+"""What a chat is, apart from how it is drawn: turns fed by events, one after the other.
+
+Nothing here knows of Textual, threads or models, so every rule of the conversation can be
+tested by feeding events and looking at the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeAlias, get_args
+
+from qwen3_mlx.events import (
+    Done,
+    Event,
+    Failed,
+    FinishReason,
+    Loading,
+    Notice,
+    Prefill,
+    Reply,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingDone,
+)
+from qwen3_mlx.interface import Message, ModelInfo
+
+__all__ = ["VIEWS", "ChatState", "LoadFailed", "Loaded", "Phase", "Turn", "Update", "View"]
+
+#: What is seen of thoughts. "fold" shows the last lines while they come and folds when the
+#: thought is over, "open" shows all of it, "line" never shows more than the one line.
+View: TypeAlias = Literal["fold", "open", "line"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is there."""
+
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded."""
+
+    error: Exception
+
+
+Update: TypeAlias = Event | Loaded | LoadFailed
+
+
+class Phase(StrEnum):
+    """Where a turn stands; the last two are final."""
+
+    WAITING = "waiting"
+    READING = "reading"
+    THINKING = "thinking"
+    ANSWERING = "answering"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Turn:
+    """One question and what came of it. Times are readings of the same clock as `now`."""
+
+    number: int
+    user: str
+    thinks: bool
+    phase: Phase = Phase.WAITING
+    thought: str = ""
+    thought_tokens: int = 0
+    thought_seconds: float = 0.0
+    answer: str = ""
+    answer_tokens: int = 0
+    prompt_done: int = 0
+    prompt_total: int = 0
+    notices: list[str] = field(default_factory=list)
+    finish: FinishReason | None = None
+    reply: Reply | None = None
+    error: Exception | None = None
+    started: float = 0.0
+    first_token: float | None = None
+    thought_started: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """True until the end came, good or bad."""
+        return self.phase not in (Phase.DONE, Phase.FAILED)
+
+    @property
+    def stopped(self) -> bool:
+        """True for an answer that the person (or the clock) cut short."""
+        return self.finish in ("cancelled", "timeout")
+
+    def thinking_for(self, now: float) -> float:
+        """Seconds of thought: live while it thinks, the final figure afterwards."""
+        if self.phase is Phase.THINKING and self.thought_started is not None:
+            return max(0.0, now - self.thought_started)
+        return self.thought_seconds
+
+    def rate(self, now: float) -> float:
+        """Tokens per second, the engine's figure once there is one; 0.0 while unknown."""
+        if self.reply is not None:
+            return self.reply.timing.decode_tokens_per_second
+        elapsed = now - self.first_token if self.first_token is not None else 0.0
+        # The first half second says more about the clock than about the model.
+        return (self.thought_tokens + self.answer_tokens) / elapsed if elapsed > 0.5 else 0.0
+
+
+@dataclass(slots=True)
+class ChatState:
+    """The whole chat. `apply` is the only road by which the model changes it."""
+
+    thinking: bool = True
+    view: View = "fold"
+    system: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    queued: str | None = None
+    info: ModelInfo | None = None
+    loading: Loading | None = None
+    load_error: Exception | None = None
+    numbers: int = 0
+
+    @property
+    def current(self) -> Turn | None:
+        """The turn that is being answered."""
+        last = self.turns[-1] if self.turns else None
+        return last if last is not None and last.running else None
+
+    @property
+    def generating(self) -> bool:
+        """True while an answer is awaited or coming."""
+        return self.current is not None
+
+    @property
+    def busy(self) -> bool:
+        """True while something on the screen moves by itself."""
+        return self.generating or self.loading is not None
+
+    @property
+    def context_used(self) -> int:
+        """Tokens of the context that the last turn took, or takes so far."""
+        for turn in reversed(self.turns):
+            if turn.reply is not None:
+                usage = turn.reply.usage
+                return usage.prompt_tokens + usage.thinking_tokens + usage.answer_tokens
+            if turn.prompt_total:
+                return turn.prompt_total + turn.thought_tokens + turn.answer_tokens
+        return 0
+
+    @property
+    def last_answer(self) -> str:
+        """The newest answer that says something, for the clipboard."""
+        return next((turn.answer for turn in reversed(self.turns) if turn.answer), "")
+
+    def start(self, user: str, now: float, thinks: bool | None = None) -> Turn:
+        """Open a turn. Only when none is running: queue the message otherwise."""
+        assert not self.generating
+        self.numbers += 1
+        thinks = self.thinking if thinks is None else thinks
+        turn = Turn(self.numbers, user, thinks, started=now)
+        self.turns.append(turn)
+        return turn
+
+    def restart(self, now: float) -> Turn | None:
+        """Replace the last turn by a fresh one of the same question; None if there is none."""
+        if not self.turns or self.generating:
+            return None
+        return self.start(self.turns.pop().user, now)
+
+    def clear(self) -> None:
+        """An empty chat with the same model and settings."""
+        self.turns.clear()
+        self.queued = None
+
+    def next_view(self) -> View:
+        """Go one step round fold, open, line."""
+        self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
+        return self.view
+
+    def history(self) -> list[Message]:
+        """The conversation as the model gets it.
+
+        Everything that the person said stays; an answer that is empty is left out, since an
+        empty assistant turn teaches the model to be silent.
+        """
+        messages: list[Message] = []
+        for turn in self.turns:
+            messages.append({"role": "user", "content": turn.user})
+            if turn.answer:
+                message = {"role": "assistant", "content": turn.answer}
+                if turn.thought:
+                    message["reasoning_content"] = turn.thought
+                messages.append(message)
+        return messages
+
+    def apply(self, event: Update, now: float) -> None:
+        """Take in one event. What belongs to no running turn is dropped."""
+        match event:
+            case Loading():
+                self.loading = event
+            case Loaded(info):
+                self._loaded(info)
+            case LoadFailed(error):
+                self.loading, self.load_error = None, error
+                self._end(error)
+            case _:
+                if (turn := self.current) is not None:
+                    _advance(turn, event, now)
+
+    def _loaded(self, info: ModelInfo) -> None:
+        """A model that cannot switch has the last word about the mode."""
+        self.loading, self.load_error, self.info = None, None, info
+        if not info.can_think:
+            self.thinking = False
+        elif not info.can_switch_thinking:
+            self.thinking = True
+
+    def _end(self, error: Exception) -> None:
+        """No model, no answer: the message that waited for it says so."""
+        if (turn := self.current) is not None:
+            turn.phase, turn.error = Phase.FAILED, error
+
+
+def _advance(turn: Turn, event: Event, now: float) -> None:
+    """One event of a running generation."""
+    match event:
+        case Prefill(done, total):
+            turn.prompt_done, turn.prompt_total = done, total
+            if turn.phase is Phase.WAITING:
+                turn.phase = Phase.READING
+        case ThinkingDelta(text, tokens):
+            _first_token(turn, now)
+            if turn.thought_started is None:
+                turn.thought_started = now
+            turn.phase = Phase.THINKING
+            turn.thought += text
+            turn.thought_tokens = tokens
+        case ThinkingDone(tokens, seconds):
+            turn.thought_tokens, turn.thought_seconds = tokens, seconds
+            turn.phase = Phase.ANSWERING
+        case TextDelta(text, tokens):
+            _first_token(turn, now)
+            _close_thought(turn, now)
+            turn.phase = Phase.ANSWERING
+            turn.answer += text
+            turn.answer_tokens = tokens
+        case Notice(text):
+            turn.notices.append(text)
+        case Done(reply):
+            _finish(turn, reply, now)
+        case Failed(error, kept):
+            _close_thought(turn, now)
+            turn.answer = turn.answer or kept
+            turn.phase, turn.error = Phase.FAILED, error
+        case _:
+            pass
+
+
+def _first_token(turn: Turn, now: float) -> None:
+    if turn.first_token is None:
+        turn.first_token = now
+
+
+def _close_thought(turn: Turn, now: float) -> None:
+    """A thought that was cut off gets its time too."""
+    if turn.phase is Phase.THINKING:
+        turn.thought_seconds = turn.thinking_for(now)
+
+
+def _finish(turn: Turn, reply: Reply, now: float) -> None:
+    _close_thought(turn, now)
+    turn.phase, turn.finish, turn.reply = Phase.DONE, reply.finish_reason, reply
+    # A listener that came late, or an engine that sends no deltas, still shows the whole.
+    turn.answer = turn.answer or reply.text
+    turn.thought = turn.thought or reply.thinking
+    turn.thought_tokens = reply.usage.thinking_tokens or turn.thought_tokens
+    turn.answer_tokens = reply.usage.answer_tokens or turn.answer_tokens

@@ -1,0 +1,72 @@
+"""Text that is safe to draw, and numbers the way the screen shows them."""
+
+from __future__ import annotations
+
+__all__ = [
+    "clean",
+    "compact_count",
+    "gigabytes",
+    "meter",
+    "one_line",
+    "seconds",
+    "tokens_per_second",
+]
+
+#: A model's (or a pasted) escape sequence must not reach the terminal, and Textual's Markdown
+#: counts U+2028 and its like as line ends where the parser does not.
+_UNSAFE: dict[int, int | None] = {
+    code: None for code in (*range(32), 127, *range(128, 160)) if code not in (9, 10)
+}
+_UNSAFE.update(dict.fromkeys((11, 12, 133, 8232, 8233), 10))
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def clean(text: str) -> str:
+    """Drop control characters other than tab and newline.
+
+    >>> clean("red: \\x1b[31mtext")
+    'red: [31mtext'
+    """
+    return text.translate(_UNSAFE)
+
+
+def one_line(text: str, width: int) -> str:
+    """The text on one line, cut with an ellipsis."""
+    flat = " ".join(clean(text).split())
+    return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"
+
+
+def compact_count(number: int) -> str:
+    """3100 -> 3.1k, 32768 -> 32k: contexts are powers of two, so thousands of 1,024 from 10k on."""
+    if number < 1_000:
+        return str(number)
+    if number < 10_000:
+        return f"{number / 1000:.1f}k"
+    return f"{number // 1024}k" if number % 1024 == 0 else f"{number / 1000:.0f}k"
+
+
+def gigabytes(size: int) -> str:
+    """Bytes as G with one decimal, or M below a tenth of one."""
+    return f"{size / 1e9:.1f}G" if size >= 100_000_000 else f"{size / 1e6:.0f}M"
+
+
+def seconds(value: float) -> str:
+    """Whole seconds while they matter, minutes when there are many."""
+    whole = int(value)
+    return f"{whole}s" if whole < 60 else f"{whole // 60}m {whole % 60:02d}s"
+
+
+def tokens_per_second(rate: float) -> str:
+    """`74 tok/s`; slow models keep a decimal."""
+    return f"{rate:,.0f} tok/s" if rate >= 10 else f"{rate:.1f} tok/s"
+
+
+def meter(part: float, width: int = 8) -> tuple[str, str]:
+    """A bar of eighths as (filled, empty), so that the two can have their own colours."""
+    part = min(1.0, max(0.0, part))
+    eighths = round(part * width * 8)
+    filled = "█" * (eighths // 8)
+    if eighths % 8:
+        filled += _EIGHTHS[eighths % 8]
+    return filled, "░" * (width - len(filled))

@@ -1,0 +1,125 @@
+"""Where messages are typed. It never locks: while an answer comes, Enter queues."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import Static, TextArea
+
+from ..commands import matching
+from ..text import one_line
+
+__all__ = ["Composer", "Hints", "QueueChip"]
+
+PLACEHOLDER = "Message Qwen3…   / commands   ⏎ send   ⇧⏎ or ^j new line"
+
+
+class Composer(TextArea):
+    """A text area that grows to eight rows and sends on Enter."""
+
+    HELP = "⏎ sends. ⇧⏎ or ^j starts a new line. / begins a command, Tab completes it."
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter",
+            "submit",
+            "Send",
+            key_display="⏎",
+            tooltip="Send the message; while an answer comes, queue it",
+        ),
+        Binding(
+            "shift+enter,ctrl+j",
+            "newline",
+            "New line",
+            key_display="⇧⏎ ^j",
+            show=False,
+            tooltip="Start a new line",
+        ),
+        Binding("tab", "complete", "Complete", show=False, tooltip="Complete a /command"),
+        Binding("pageup", "screen.page(-1)", "Scroll up", show=False, tooltip="Scroll back"),
+        Binding("pagedown", "screen.page(1)", "Scroll down", show=False, tooltip="Scroll on"),
+    ]
+
+    class Submitted(Message):
+        """Enter was pressed on a text that is not blank."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self) -> None:
+        super().__init__(
+            soft_wrap=True,
+            show_line_numbers=False,
+            highlight_cursor_line=False,
+            placeholder=PLACEHOLDER,
+            id="composer",
+        )
+
+    async def _on_key(self, event: Key) -> None:
+        """Enter sends. A priority binding would overtake letters that are still in the queue."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.action_submit()
+        else:
+            await super()._on_key(event)
+
+    def action_submit(self) -> None:
+        """Hand the text over and start empty; blank text stays."""
+        if text := self.text.strip():
+            self.clear()
+            self.post_message(self.Submitted(text))
+
+    def action_newline(self) -> None:
+        """Insert a line end at the cursor."""
+        self.insert("\n")
+
+    def action_complete(self) -> None:
+        """Complete a command that is being typed to the first that matches."""
+        if found := matching(self.text):
+            self.put(f"/{found[0].name} ")
+
+    def put(self, text: str) -> None:
+        """Replace the text and go to its end."""
+        self.text = text
+        self.move_cursor(self.document.end)
+
+
+class Hints(Static):
+    """The commands that the text in the composer may become."""
+
+    def sync(self, text: str) -> None:
+        """Show up to nine, or nothing."""
+        found = matching(text)
+        self.display = bool(found)
+        if found:
+            width = max(len(command.usage) for command in found)
+            rows = [
+                Content.assemble(
+                    (command.usage.ljust(width + 2), "$primary"), (command.help, "$text-muted")
+                )
+                for command in found
+            ]
+            self.update(Content("\n").join(rows))
+
+
+class QueueChip(Static):
+    """The message that waits for the answer to end."""
+
+    def sync(self, queued: str | None) -> None:
+        """Show it on one line, or nothing."""
+        self.display = queued is not None
+        if queued is not None:
+            room = max(10, self.app.size.width - 30)
+            self.update(
+                Content.assemble(
+                    (" queued ", "$background on $secondary"),
+                    f" {one_line(queued, room)}",
+                    ("  esc takes it back", "$text-muted"),
+                )
+            )

@@ -1,0 +1,75 @@
+"""A thought: one live line, with as much of its text below as the view allows."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Click
+from textual.widgets import Static
+
+from ..state import Phase, Turn, View
+from ..text import clean, seconds
+
+__all__ = ["Thought"]
+
+#: A preview of six rows never needs more text than this, however long the thought grows.
+_PREVIEW_CHARACTERS = 2_000
+
+
+class Thought(Vertical):
+    """Folded, previewed or open. A click on the line opens or folds this one alone."""
+
+    HELP = "^f goes round: fold (live lines, folded when done), open, line."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: bool | None = None
+        self._view: View | None = None
+        self._turn: Turn | None = None
+        self._drawn: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="thought-title")
+        with VerticalScroll(classes="thought-body", can_focus=False):
+            yield Static(classes="thought-text")
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).anchor()
+
+    def sync(self, turn: Turn, view: View, now: float) -> None:
+        """Draw the turn's thought, in place so that the transcript keeps its position."""
+        if view != self._view:
+            self._view, self._own = view, None
+        self._turn = turn
+        live = turn.phase is Phase.THINKING
+        preview = live and view == "fold" and self._own is None
+        opened = preview or (view == "open" if self._own is None else self._own)
+        self.query_one(".thought-title", Static).update(_title(turn, opened, now))
+        body = self.query_one(VerticalScroll)
+        body.display = opened
+        body.set_class(preview, "-preview")
+        drawn = (len(turn.thought), preview, opened)
+        if opened and drawn != self._drawn:
+            self._drawn = drawn
+            text = turn.thought[-_PREVIEW_CHARACTERS:] if preview else turn.thought
+            self.query_one(".thought-text", Static).update(Content(clean(text.strip("\n"))))
+
+    @on(Click, ".thought-title")
+    def flip(self) -> None:
+        """Open or fold this thought, whatever the view says of the others."""
+        if self._turn is not None and self._view is not None:
+            self._own = not self.query_one(VerticalScroll).display
+            self.sync(self._turn, self._view, self._turn.thought_started or 0.0)
+
+
+def _title(turn: Turn, opened: bool, now: float) -> Content:
+    """`▸ Thought 14s · 1,204 tokens`."""
+    live = turn.phase is Phase.THINKING
+    unit = "token" if turn.thought_tokens == 1 else "tokens"
+    return Content.assemble(
+        ("▾ " if opened else "▸ ", "$secondary"),
+        ("Thinking" if live else "Thought", "$secondary bold" if live else "$secondary"),
+        (f" {seconds(turn.thinking_for(now))} · {turn.thought_tokens:,} {unit}", "$text-muted"),
+    )

@@ -1,0 +1,134 @@
+"""The one thread that owns the model: it loads it, runs its generations, and closes it.
+
+A front end posts jobs and drains what came. Nothing here waits for the front end, so a slow
+screen cannot slow the engine.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from qwen3_mlx.errors import EngineError
+from qwen3_mlx.events import Done, Failed, Loading
+from qwen3_mlx.interface import ChatModel, Generation
+
+from .state import Loaded, LoadFailed, Update
+
+__all__ = ["Envelope", "Job", "Loader", "Worker"]
+
+Loader: TypeAlias = Callable[[], ChatModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One answer to make: `start` is called with the model on the worker's thread."""
+
+    number: int
+    start: Callable[[ChatModel], Generation]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event and the job that it belongs to; 0 is the model itself."""
+
+    job: int
+    event: Update
+
+
+class Worker:
+    """Run `load` and then jobs, one at a time, on a thread of its own."""
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._out: deque[Envelope] = deque()
+        self._arrived = threading.Event()
+        self._lock = threading.Lock()
+        self._generation: Generation | None = None
+        self._cancelled: set[int] = set()
+        self._current = 0
+        self._thread = threading.Thread(target=self._run, name="qwen3-chat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        self._thread.start()
+
+    def post(self, job: Job) -> None:
+        """Hand over a job; it starts when the model is there and the job before is done."""
+        self._jobs.put(job)
+
+    def cancel(self, number: int) -> None:
+        """End a job within one token, also one that has not started yet."""
+        with self._lock:
+            self._cancelled.add(number)
+            if self._generation is not None and self._current == number:
+                self._generation.cancel()
+
+    def drain(self) -> list[Envelope]:
+        """Everything that came since the last call, in order."""
+        self._arrived.clear()
+        envelopes = []
+        while self._out:
+            envelopes.append(self._out.popleft())
+        return envelopes
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until something comes or the time is over."""
+        self._arrived.wait(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Cancel, close the model, and wait for the thread; a model that hangs is left behind."""
+        self._jobs.put(None)
+        with self._lock:
+            self._cancelled.add(self._current)
+            if self._generation is not None:
+                self._generation.cancel()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _push(self, job: int, event: Update) -> None:
+        self._out.append(Envelope(job, event))
+        self._arrived.set()
+
+    def _run(self) -> None:
+        self._push(0, Loading(0, 0))
+        try:
+            model = self._load()
+        except Exception as error:
+            self._push(0, LoadFailed(error))
+            return
+        self._push(0, Loaded(model.info))
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._do(job, model)
+        finally:
+            model.close()
+
+    def _do(self, job: Job, model: ChatModel) -> None:
+        """Run one job to its one end; whatever is raised becomes that end."""
+        ended = False
+        try:
+            generation = job.start(model)
+            with self._lock:
+                self._generation, self._current = generation, job.number
+                if job.number in self._cancelled:
+                    generation.cancel()
+            for event in generation:
+                ended = isinstance(event, (Done, Failed))
+                self._push(job.number, event)
+                if ended:
+                    break
+        except Exception as error:
+            self._push(job.number, Failed(error))
+            ended = True
+        finally:
+            with self._lock:
+                self._generation = None
+        if not ended:
+            silence = EngineError("the engine ended the answer without a word: ask again")
+            self._push(job.number, Failed(silence))
