@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen3_mlx import checkpoint as checkpoint_module
 from qwen3_mlx.checkpoint import ITEM_BYTES, open_checkpoint, read_header, read_json
 from qwen3_mlx.errors import CheckpointError, ModelNotFoundError, Qwen3Error
 from qwen3_mlx.model.config import ModelConfig
@@ -62,8 +63,12 @@ def test_no_generation_config_is_empty(tmp_path: Path) -> None:
 
 def test_opening_imports_no_array_library(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "model")
-    code = (
-        "import sys\nfrom qwen3_mlx.checkpoint import open_checkpoint\n"
+    package = Path(checkpoint_module.__file__).parent
+    code = (  # the package without its __init__, which imports the whole library
+        "import sys, types\n"
+        "sys.modules['qwen3_mlx'] = package = types.ModuleType('qwen3_mlx')\n"
+        f"package.__path__ = [{str(package)!r}]\n"
+        "from qwen3_mlx.checkpoint import open_checkpoint\n"
         f"open_checkpoint({str(folder)!r})\n"
         "print([name for name in ('mlx.core', 'numpy', 'huggingface_hub') if name in sys.modules])"
     )
