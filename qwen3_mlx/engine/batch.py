@@ -29,10 +29,10 @@ class Prefilling:
             Penalties([request.rule], [request.prompt], vocab) if request.rule.penalises else None
         )
         self._model, self._vocab, self._chunk = model, vocab, chunk
+        request.stats.started = time.perf_counter()
 
     def advance(self) -> mx.array | None:
         """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
-        started = time.perf_counter()
         prompt, start = self.request.prompt, self.kv.length
         chunk = mx.array([list(prompt[start : start + self._chunk])])
         hidden = self._model.hidden(chunk, self.kv)
@@ -44,7 +44,6 @@ class Prefilling:
             drawn = _draw(logits[:, : self._vocab], [self.request],
                           Sampler([self.request.rule], self._vocab), self.penalties)  # fmt: skip
             mx.async_eval(drawn)
-        self.request.stats.prefill_seconds += time.perf_counter() - started
         return drawn
 
 

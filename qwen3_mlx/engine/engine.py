@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -204,7 +204,7 @@ class Engine:
             return error
         return "length" if stats.tokens >= request.max_tokens else None
 
-    def _end_rows(self, endings: list[FinishReason | Exception | None]) -> None:
+    def _end_rows(self, endings: Sequence[FinishReason | Exception | None]) -> None:
         requests = self._batch.requests
         if not any(endings):
             return

@@ -44,8 +44,8 @@ class RequestStats:
     """Clock readings (time.perf_counter, seconds) and counts of one request."""
 
     submitted: float = 0.0
+    started: float = 0.0
     first_token: float = 0.0
-    prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     tokens: int = 0
     peak_bytes: int = 0

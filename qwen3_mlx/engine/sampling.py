@@ -89,7 +89,7 @@ def top_k(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
     of V / 128 maxima and one of 128 k candidates replace one of V.
     """
     B, V = logits.shape
-    if V > 2 * k * _BLOCK:
+    if 2 * k * _BLOCK < V:
         if V % _BLOCK:
             logits = mx.pad(logits, [(0, 0), (0, -V % _BLOCK)], constant_values=-mx.inf)
         blocks = logits.reshape(B, -1, _BLOCK)

@@ -1,9 +1,9 @@
 """Grouped-query attention with QK-norm, written for joined projections.
 
-    qkv    (B, L, (H + 2K) C)   one product for queries, keys and values
-    norm   q and k heads        each head divided by its RMS, times a weight per channel
-    rope   q and k heads        one rotation for both
-    scores softmax(q kᵀ / √C)   each group of H / K query heads shares a key/value head
+qkv    (B, L, (H + 2K) C)   one product for queries, keys and values
+norm   q and k heads        each head divided by its RMS, times a weight per channel
+rope   q and k heads        one rotation for both
+scores softmax(q kᵀ / √C)   each group of H / K query heads shares a key/value head
 """
 
 from __future__ import annotations
@@ -43,7 +43,15 @@ class Attention:
     """
 
     __slots__ = (
-        "heads", "head_dim", "kv_heads", "norm_eps", "out", "qk_weight", "qkv", "rope", "scale",
+        "head_dim",
+        "heads",
+        "kv_heads",
+        "norm_eps",
+        "out",
+        "qk_weight",
+        "qkv",
+        "rope",
+        "scale",
     )  # fmt: skip
 
     def __init__(
@@ -54,9 +62,7 @@ class Attention:
         self.rope, self.qkv, self.out, self.qk_weight = rope, qkv, out, qk_weight
         self.scale = rope.score_scale * config.head_dim**-0.5
 
-    def project(
-        self, x: mx.array, offset: int | mx.array
-    ) -> tuple[mx.array, mx.array, mx.array]:
+    def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Normed input (B, L, D) -> rotated q (B, H, L, C), rotated k and plain v (B, K, L, C)."""
         B, L, _ = x.shape
         joined = self.qkv(x).reshape(B, L, -1, self.head_dim).swapaxes(1, 2)

@@ -224,15 +224,22 @@ def _quantization(
         block = other if "bits" in other else None
     if block is None:
         return None, ()
-    default = Quantization(int(block["bits"]), int(block["group_size"]), block.get("mode", "affine"))
+    default = Quantization(
+        int(block["bits"]), int(block["group_size"]), block.get("mode", "affine")
+    )
     overrides: list[tuple[str, Quantization | None]] = []
     for path, entry in block.items():
         if isinstance(entry, Mapping):
-            overrides.append((path, Quantization(
-                int(entry.get("bits", default.bits)),
-                int(entry.get("group_size", default.group_size)),
-                entry.get("mode", default.mode),
-            )))
+            overrides.append(
+                (
+                    path,
+                    Quantization(
+                        int(entry.get("bits", default.bits)),
+                        int(entry.get("group_size", default.group_size)),
+                        entry.get("mode", default.mode),
+                    ),
+                )
+            )
         elif entry is False:
             overrides.append((path, None))
     return default, tuple(overrides)

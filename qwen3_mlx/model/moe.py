@@ -1,8 +1,8 @@
 """Mixture of experts: a router that picks T of E experts for each token.
 
-    logits  (N, E)   router(x) for N = B L tokens
-    weights (N, T)   probabilities of the chosen experts, in float32
-    output  (N, D)   the sum of weight times expert output
+logits  (N, E)   router(x) for N = B L tokens
+weights (N, T)   probabilities of the chosen experts, in float32
+output  (N, D)   the sum of weight times expert output
 """
 
 from __future__ import annotations

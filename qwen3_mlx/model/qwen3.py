@@ -37,9 +37,7 @@ class Block:
         self.attention, self.mlp = attention, mlp
         self.input_norm, self.mlp_norm, self.norm_eps = input_norm, mlp_norm, norm_eps
 
-    def before(
-        self, x: mx.array, offset: int | mx.array
-    ) -> tuple[mx.array, mx.array, mx.array]:
+    def before(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Up to the cache: x (B, L, D) -> q (B, H, L, C), k and v (B, K, L, C)."""
         normed = mx.fast.rms_norm(x, self.input_norm, self.norm_eps)
         return self.attention.project(normed, offset)

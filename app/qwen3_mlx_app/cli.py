@@ -1,0 +1,71 @@
+"""The command line: `qwen3-mlx ask | chat | convert | models`.
+
+Commands import what they need when they run, so that `ask` starts without the app's
+libraries, and every mistake of the caller ends in one sentence and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from qwen3_mlx.errors import EngineError, Qwen3Error
+from qwen3_mlx.version import __version__
+
+__all__ = ["main"]
+
+_DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 235B."
+# In the order of the help text; each module has add_parser(subparsers).
+_COMMANDS = {
+    "ask": "qwen3_mlx_app.ask_command",
+    "chat": "qwen3_mlx_app.chat_command",
+    "convert": "qwen3_mlx_convert.command",
+    "models": "qwen3_mlx_app.models_command",
+}
+_EXAMPLES = """\
+examples:
+  qwen3-mlx chat                         talk to the last model used, at first to tiny
+  qwen3-mlx ask "What is 12 + 30?"       one answer on standard output
+  qwen3-mlx models                       names, sizes, what is on this machine
+  qwen3-mlx convert Qwen/Qwen3-4B --q4   Hugging Face weights to 4-bit MLX
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv).parse_args(argv)
+    try:
+        return int(args.run(args))
+    except Qwen3Error as error:
+        print(f"qwen3-mlx: {error}", file=sys.stderr)
+        return 1 if isinstance(error, EngineError) else 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has left (`… | head`). Keep Python from complaining once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; it imports only the command that was named, or all of them for help."""
+    parser = argparse.ArgumentParser(
+        prog="qwen3-mlx",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"qwen3-mlx {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    named = argv[0] if argv else ""
+    for name in [named] if named in _COMMANDS else _COMMANDS:
+        importlib.import_module(_COMMANDS[name]).add_parser(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Flags that several commands share, and what they mean to the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.interface import Sampling
+
+__all__ = ["add_model", "add_sampling", "chosen_model", "sampling"]
+
+_NUMBERS = (
+    ("--temperature", float, "T", "0 is greedy; higher is more varied"),
+    ("--top-k", int, "K", "draw from the K likeliest tokens; 0 is off"),
+    ("--top-p", float, "P", "draw from the likeliest tokens that make up P; 1 is off"),
+    ("--min-p", float, "P", "drop tokens less likely than P times the likeliest; 0 is off"),
+    ("--repetition-penalty", float, "R", "divide the logits of what was said by R; 1 is off"),
+    ("--presence-penalty", float, "X", "subtract X from the logits of what was said"),
+    ("--frequency-penalty", float, "X", "subtract X for each time it was said"),
+)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """-m, --system, --think, --max-tokens and --seed."""
+    parser.add_argument(
+        "-m", "--model", metavar="MODEL",
+        help='"tiny", a name from `qwen3-mlx models`, a hub id or a folder '
+        "(default: the last one used, else tiny)",
+    )  # fmt: skip
+    parser.add_argument("--system", metavar="TEXT", help="a system prompt")
+    parser.add_argument(
+        "--think", action=argparse.BooleanOptionalAction, default=None,
+        help="think before answering, or not; for models that have both modes",
+    )  # fmt: skip
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="end after N tokens")
+    parser.add_argument("--seed", type=int, metavar="N", help="make the answer repeatable")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """The flags of `Sampling`."""
+    group = parser.add_argument_group(
+        "drawing tokens", "Left alone, these follow the checkpoint and Qwen's settings."
+    )
+    for flag, kind, metavar, text in _NUMBERS:
+        group.add_argument(flag, type=kind, metavar=metavar, help=text)
+
+
+def sampling(args: argparse.Namespace) -> Sampling:
+    """The wishes that the flags of `add_sampling` state."""
+    names = (flag.removeprefix("--").replace("-", "_") for flag, *_ in _NUMBERS)
+    return Sampling(**{name: getattr(args, name) for name in names})
+
+
+def chosen_model(args: argparse.Namespace) -> str:
+    """The model to use. A first-time user is told once how to get a real one."""
+    from qwen3_mlx import hub
+
+    if args.model == "":
+        raise OptionError("-m is empty: name a model, such as tiny or 4b")
+    name: str | None = args.model or hub.last_model()
+    if name is None:
+        print(
+            "using tiny, the embedded demonstration model; "
+            "`-m 4b` gets a real one, `qwen3-mlx models` lists them",
+            file=sys.stderr,
+        )
+        return "tiny"
+    return name

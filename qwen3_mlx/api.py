@@ -1,0 +1,308 @@
+"""The library's front door: load a model, ask it, stream from it, look inside.
+
+>>> import qwen3_mlx
+>>> with qwen3_mlx.load("tiny") as model:
+...     reply = model.ask("What is 12 + 30?", thinking=False, sampling=Sampling(temperature=0))
+>>> "42" in reply.text
+True
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from qwen3_mlx import hub
+from qwen3_mlx.engine.engine import Engine
+from qwen3_mlx.engine.kv import KVCache
+from qwen3_mlx.engine.request import Request
+from qwen3_mlx.errors import OptionError, PromptError
+from qwen3_mlx.events import Loading, Reply
+from qwen3_mlx.generation import TextGeneration
+from qwen3_mlx.interface import Message, ModelInfo, Sampling
+from qwen3_mlx.loading import Parts, read_parts, read_weights
+from qwen3_mlx.presets import draw_rule
+from qwen3_mlx.text.thinking import ThinkingParser, prompt_opens_block, soft_switch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Qwen3", "load"]
+
+
+def load(
+    name: str = "tiny",
+    *,
+    dtype: str | None = None,
+    progress: Callable[[Loading], None] | None = None,
+) -> Qwen3:
+    """Load a model.
+
+    Args:
+        name: "tiny", a name from `qwen3-mlx models` ("4b"), a hub id ("Qwen/Qwen3-4B"), or
+            a folder: a converted one, or a Hugging Face checkpoint as it was downloaded.
+        dtype: the type to compute in, "float32", "bfloat16" or "float16"; by default the
+            one in which the checkpoint is stored.
+        progress: called with the bytes read so far, from another thread.
+
+    Raises:
+        ModelNotFoundError: nothing answers to that name.
+        CheckpointError: the folder is incomplete or damaged.
+        UnsupportedModelError: the checkpoint is not a Qwen3 text model.
+        HubError: the model must be downloaded and cannot be.
+    """
+    return Qwen3(read_parts(hub.resolve(name)), name, dtype=dtype, progress=progress)
+
+
+class Qwen3:
+    """A loaded model. Any thread may call it; close it, or use it in a `with` statement."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        name: str,
+        *,
+        dtype: str | None = None,
+        progress: Callable[[Loading], None] | None = None,
+    ) -> None:
+        began = time.perf_counter()
+        self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
+        loaded = _Progress(parts.checkpoint.weight_bytes, progress)
+        self._engine = Engine(
+            lambda: read_weights(parts, dtype, loaded), vocab=parts.tokenizer.size
+        )
+        self._closing = weakref.finalize(self, self._engine.close)
+        self._load_seconds = time.perf_counter() - began
+        self._name = name
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, quantisation, context and abilities."""
+        return ModelInfo(
+            name=self._name,
+            quantization=self._parts.quantization,
+            context=self._parts.config.max_positions,
+            weight_bytes=self._parts.checkpoint.weight_bytes,
+            can_think=self._template.can_think,
+            can_switch_thinking=self._template.can_switch_thinking,
+        )
+
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        thinking: bool | None = None,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        timeout: float | None = None,
+        raw: bool = False,
+    ) -> Reply:
+        """Ask and wait for the whole reply; the arguments are those of `stream`.
+
+        >>> model = load("tiny")
+        >>> model.ask("hello", max_tokens=2, seed=1).finish_reason
+        'length'
+        >>> model.close()
+        """
+        return self.stream(
+            prompt, thinking=thinking, system=system, sampling=sampling, max_tokens=max_tokens,
+            stop=stop, seed=seed, timeout=timeout, raw=raw,
+        ).result()  # fmt: skip
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        thinking: bool | None = None,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        timeout: float | None = None,
+        raw: bool = False,
+    ) -> TextGeneration:
+        """Start an answer and return it running: iterate it for events, or cancel it.
+
+        Args:
+            prompt: the user's words, or a whole conversation as messages.
+            thinking: True or False for models that have both modes; None leaves it to the
+                checkpoint (hybrid models think) and to /think and /no_think in the text.
+            system: a system prompt, put before the conversation.
+            sampling: how tokens are drawn; what is left open follows the checkpoint and
+                Qwen's settings for the mode.
+            max_tokens: the most tokens to say, thought included; at most what the context
+                leaves, which is also the default.
+            stop: strings that end the answer and are not part of it.
+            seed: makes the answer repeatable.
+            timeout: seconds after which the answer ends with what it has.
+            raw: the prompt is continued as it stands, without the chat template.
+
+        Raises:
+            PromptError: the prompt is empty, malformed or longer than the context.
+            OptionError: an argument has an impossible value.
+        """
+        ids, notices = self._prompt_ids(prompt, thinking, system, raw)
+        mode = False if raw else self._thinks(prompt, thinking)
+        rule = draw_rule(
+            sampling,
+            self._parts.generation,
+            thinking=mode,
+            hybrid=self._template.can_switch_thinking,
+        )
+        if mode and rule.temperature == 0:
+            notices.append("greedy decoding in thinking mode: Qwen warns of endless repetition")
+        generation = TextGeneration(
+            self._name,
+            len(ids),
+            self._tokenizer.stream(),
+            None if raw else self._parser(ids),
+            stop=_strings(stop),
+            notices=notices,
+            load_seconds=self._load_seconds,
+        )
+        generation.request = Request(
+            ids,
+            rule,
+            generation,
+            max_tokens=self._room(len(ids), max_tokens),
+            eos=self._parts.eos_ids,
+            seed=seed,
+            deadline=_deadline(timeout),
+        )
+        self._engine.submit(generation.request)
+        return generation
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> str:
+        """The exact prompt text that the model would read for these messages."""
+        return self._template.render(messages, tools=tools, thinking=thinking)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; control tokens that it spells become control tokens."""
+        return self._tokenizer.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._tokenizer.decode(ids)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """What the model predicts after each token: float32 (L, V), nothing masked.
+
+        >>> with load("tiny") as model:
+        ...     rows = model.logits(model.encode("1 + 1 ="))
+        >>> rows.dtype.name, rows.ndim
+        ('float32', 2)
+        """
+        ids = list(token_ids)
+        size = self._parts.config.vocab_size
+        wrong = [each for each in ids if not 0 <= each < size]
+        if not ids or wrong:
+            raise PromptError(
+                f"token ids must be from 0 to {size - 1}, got {wrong[0]}"
+                if wrong
+                else "there are no token ids to look at"
+            )
+        return self._engine.call(lambda: self._logits(ids))
+
+    def close(self) -> None:
+        """End running answers and the engine thread, and free the memory."""
+        self._closing()
+
+    def __enter__(self) -> Qwen3:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _logits(self, ids: list[int]) -> np.ndarray:
+        import numpy as np
+
+        model = self._engine.model
+        hidden = model.hidden(mx.array([ids]), KVCache(model.config))
+        return np.array(model.logits(hidden)[0].astype(mx.float32))
+
+    def _prompt_ids(
+        self, prompt: str | Sequence[Message], thinking: bool | None, system: str | None, raw: bool
+    ) -> tuple[list[int], list[str]]:
+        if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+            raise PromptError("the prompt is empty: say something to the model")
+        if raw:
+            if not isinstance(prompt, str) or system or thinking is not None:
+                raise OptionError("a raw prompt is one text, without system prompt or thinking=")
+            return self._tokenizer.encode(prompt), []
+        notices = []
+        if thinking is not None and not self._template.can_switch_thinking:
+            if thinking != self._template.can_think:
+                what = "always thinks" if self._template.can_think else "never thinks"
+                notices.append(f"this model {what}: thinking={thinking} changes nothing")
+            thinking = None
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if system:
+            messages = [{"role": "system", "content": system}, *messages]
+        return self._template.render_ids(messages, self._tokenizer, thinking=thinking), notices
+
+    def _thinks(self, prompt: str | Sequence[Message], thinking: bool | None) -> bool:
+        """Whether this answer will begin with a thought."""
+        if not self._template.can_switch_thinking:
+            return self._template.can_think
+        if thinking is False:
+            return False
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return soft_switch(messages) is not False
+
+    def _parser(self, ids: list[int]) -> ThinkingParser | None:
+        if not self._template.can_think:
+            return None
+        opened = prompt_opens_block(ids, self._tokenizer)
+        return ThinkingParser(self._tokenizer.think_open_id, self._tokenizer.think_close_id, opened)
+
+    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """How many tokens the answer may have."""
+        if max_tokens is not None and max_tokens < 1:
+            raise OptionError(f"max_tokens is {max_tokens}, and must be at least 1")
+        context = self._parts.config.max_positions
+        left = context - prompt_tokens
+        if left < 1:
+            raise PromptError(
+                f"the prompt has {prompt_tokens:,} tokens and the context {context:,}: "
+                "shorten it, or split it into parts"
+            )
+        return left if max_tokens is None else min(max_tokens, left)
+
+
+class _Progress:
+    """Adds up what has been read and passes it on."""
+
+    def __init__(self, total: int, tell: Callable[[Loading], None] | None) -> None:
+        self._state, self._tell = Loading(0, total), tell
+
+    def __call__(self, nbytes: int) -> None:
+        done = min(self._state.done + nbytes, self._state.total)
+        self._state = replace(self._state, done=done)
+        if self._tell is not None:
+            self._tell(self._state)
+
+
+def _deadline(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if timeout <= 0:
+        raise OptionError(f"timeout is {timeout:g} seconds, and must be above 0")
+    return time.monotonic() + timeout
+
+
+def _strings(stop: Sequence[str]) -> list[str]:
+    return [stop] if isinstance(stop, str) else list(stop)

@@ -1,0 +1,75 @@
+"""How tokens are drawn when nobody says: the checkpoint's settings, and Qwen's by mode.
+
+Qwen publishes one setting for thinking and one for answering directly. A checkpoint's
+generation_config.json holds only one of them (the thinking one, for hybrid models), so a
+hybrid model that does not think takes Qwen's other setting. Greedy decoding is never a
+default: Qwen warns that thoughts repeat themselves endlessly with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from qwen3_mlx.engine.request import DrawRule
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.interface import Sampling
+
+__all__ = ["DIRECT", "THINKING", "draw_rule"]
+
+#: From the model cards of the Qwen3 models, "Best Practices".
+THINKING = DrawRule(temperature=0.6, top_p=0.95, top_k=20)
+DIRECT = DrawRule(temperature=0.7, top_p=0.8, top_k=20)
+
+_LIMITS: dict[str, tuple[float, float, str]] = {
+    "temperature": (0, 10, "from 0 (greedy) to 10"),
+    "top_k": (0, 1 << 31, "0 (off) or more"),
+    "top_p": (1e-6, 1, "above 0, at most 1 (off)"),
+    "min_p": (0, 1, "from 0 (off) to 1"),
+    "repetition_penalty": (1e-3, 100, "above 0; 1 is off"),
+    "presence_penalty": (-100, 100, "a number; 0 is off"),
+    "frequency_penalty": (-100, 100, "a number; 0 is off"),
+}
+
+
+def draw_rule(
+    asked: Sampling | None,
+    checkpoint: Mapping[str, Any],
+    *,
+    thinking: bool,
+    hybrid: bool,
+) -> DrawRule:
+    """Settle every value: what was asked, else the checkpoint's, else Qwen's for the mode.
+
+    Args:
+        asked: the caller's wishes; None fields are left open.
+        checkpoint: generation_config.json.
+        thinking: whether this reply thinks.
+        hybrid: whether the checkpoint has both modes, so that its one setting is for thinking.
+
+    >>> draw_rule(Sampling(top_k=5), {"temperature": 0.9}, thinking=True, hybrid=True).top_k
+    5
+    """
+    rule = THINKING if thinking else DIRECT
+    if thinking or not hybrid:
+        rule = replace(rule, **_known(checkpoint))
+    if asked is not None:
+        rule = replace(rule, **_known({f.name: getattr(asked, f.name) for f in fields(asked)}))
+    return rule
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that name a draw rule's fields and are given, checked."""
+    known = {}
+    for name, (low, high, say) in _LIMITS.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not low <= value <= high:
+            raise OptionError(f"{name} is {value!r}, and must be {say}")
+        if name == "top_k" and value != int(value):
+            raise OptionError(f"top_k is {value!r}, and must be a whole number")
+        known[name] = int(value) if name == "top_k" else float(value)
+    return known
