@@ -12,9 +12,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qwen3_mlx import catalogue
 from qwen3_mlx.checkpoint import open_checkpoint, read_json
@@ -128,6 +128,10 @@ def local_models() -> Iterator[tuple[str, Path]]:
             yield hub_id, snapshots[-1].parent
 
 
+def _when(file: Path) -> float:
+    return file.stat().st_mtime if file.exists() else 0.0
+
+
 def _is_qwen3(config: Path) -> bool:
     try:
         return read_json(config).get("model_type") in ("qwen3", "qwen3_moe")
@@ -179,7 +183,7 @@ def _cached(hub_id: str) -> Path | None:
     """The snapshot in the hub's cache, if every file that its index names is whole."""
     if not (cache_dir() / f"models--{hub_id.replace('/', '--')}").exists():
         return None
-    from huggingface_hub import snapshot_download
+    snapshot_download = _snapshot_download()
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -192,14 +196,21 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
+    snapshot_download = _snapshot_download()
     try:
         return Path(snapshot_download(hub_id, cache_dir=cache_dir(), allow_patterns=ALLOWED))
     except Exception as error:
         # Below this call are an HTTP client, a disk cache and a native transfer library, each
         # with exceptions of its own; whichever it is, the person needs one sentence.
         raise HubError(_sentence(hub_id, error)) from error
+
+
+def _snapshot_download() -> Callable[..., str]:
+    """The hub's own downloader, with its progress bars and without its telemetry."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is first imported
+    from huggingface_hub import snapshot_download
+
+    return cast("Callable[..., str]", snapshot_download)
 
 
 def _sentence(hub_id: str, error: BaseException) -> str:
@@ -244,6 +255,11 @@ def _http_reason(error: Any) -> tuple[str, str]:
     status = getattr(getattr(error, "response", None), "status_code", "an error")
     if status == 429:
         return "the hub answered 429, too many requests", "wait some minutes and run it again"
+    if status in (401, 403, 404):
+        return (
+            f"the hub answered {status}, it shows no such model to you",
+            "check the spelling, or run `hf auth login` if it is private",
+        )
     return f"the hub answered {status}", "try again later"
 
 
