@@ -92,10 +92,9 @@ def _message(message: Any, place: int, more_roles: Collection[str]) -> dict[str,
     plain = {key: value for key, value in message.items() if key != "content"}
     plain = plain_json(plain, f"message {place}")
     _name_reasoning(plain)
-    if plain.get("tool_calls") is None:
-        plain.pop("tool_calls", None)
-    else:
-        plain["tool_calls"] = [_tool_call(call, place) for call in plain["tool_calls"]]
+    calls = plain.pop("tool_calls", None)
+    if calls is not None:
+        plain["tool_calls"] = _tool_calls(calls, place)
     return {"role": role, "content": flatten_content(message.get("content")), **plain}
 
 
@@ -108,6 +107,14 @@ def _name_reasoning(message: dict[str, Any]) -> None:
             message["reasoning_content"] = reasoning
     if not isinstance(message.get("reasoning_content", ""), str):
         raise PromptError("reasoning_content is not a string: send the thought as plain text")
+
+
+def _tool_calls(calls: Any, place: int) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise PromptError(
+            f"tool_calls of message {place} is a {type(calls).__name__}: give a list of calls"
+        )
+    return [_tool_call(call, place) for call in calls]
 
 
 def _tool_call(call: Any, place: int) -> dict[str, Any]:

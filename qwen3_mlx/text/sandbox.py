@@ -34,7 +34,7 @@ _SEARCHING = frozenset(
 )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def compile_template(source: str, marks: tuple[tuple[str, str], ...] = ()) -> Renderer:
     """Compile once, render often.
 

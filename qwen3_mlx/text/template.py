@@ -95,7 +95,7 @@ class ChatTemplate:
     @cached_property
     def can_switch_thinking(self) -> bool:
         """Whether `thinking=` changes the prompt: true for the hybrid models of 2504."""
-        return self.exists and self._ending(True) != self._ending(False)
+        return self._ending(True) != self._ending(False)
 
     @cached_property
     def can_think(self) -> bool:
@@ -173,11 +173,12 @@ class ChatTemplate:
         )
 
     def _ending(self, thinking: bool | None) -> str:
-        """What the prompt adds after the last message in this mode."""
-        if not self.exists:
+        """What the prompt adds after the last message in this mode, '' if it cannot be known."""
+        try:
+            plain = self.render(_PROBE, thinking=thinking, add_generation_prompt=False)
+            return self.render(_PROBE, thinking=thinking).removeprefix(plain)
+        except PromptError:  # a Base model, or a template for no ordinary conversation
             return ""
-        plain = self.render(_PROBE, thinking=thinking, add_generation_prompt=False)
-        return self.render(_PROBE, thinking=thinking).removeprefix(plain)
 
 
 class _Conversation:

@@ -187,14 +187,15 @@ class _Trimmer:
 def strip_thinking(text: str) -> tuple[str, str]:
     """Cut a whole reply into thought and answer.
 
-    A reply that closes a block it did not open is taken to be one whose prompt opened it.
+    A reply that closes a block which it did not open is taken to be one whose prompt did.
 
     >>> strip_thinking("<think>\\n2 and 2\\n</think>\\n\\n4")
     ('2 and 2', '4')
     >>> strip_thinking("2 and 2\\n</think>\\n\\n4")
     ('2 and 2', '4')
     """
-    opened = CLOSE in text and not text.lstrip().startswith(OPEN)
+    before, close, _ = text.partition(CLOSE)
+    opened = bool(close) and OPEN not in before
     parser = ThinkingParser(None, None, prompt_opened_block=opened)
     segments = [*parser.feed(None, text), *parser.finish()]
     thought = "".join(segment.text for segment in segments if segment.kind == "thinking")
