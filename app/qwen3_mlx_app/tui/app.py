@@ -20,8 +20,8 @@ __all__ = ["ChatApp"]
 class ChatApp(App[None]):
     """Chat with one model.
 
-    `model_name` is shown until the model says its own. `still` stops all that moves by itself
-    (the cursor's blink, animations), for pictures and for tests.
+    `model_name` is shown until the model says its own, `hint` while the chat is empty. `still`
+    stops all that moves by itself (the cursor's blink, animations), for pictures and for tests.
     """
 
     TITLE = "qwen3-mlx"
@@ -38,6 +38,7 @@ class ChatApp(App[None]):
         model_name: str = "Qwen3",
         *,
         theme: str = "dark",
+        hint: str = "",
         still: bool = False,
     ) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class ChatApp(App[None]):
         self.theme = LIGHT.name if theme == "light" else DARK.name
         if still:
             self.animation_level = "none"
-        self.chat = ChatScreen(session, model_name, blink=not still)
+        self.chat = ChatScreen(session, model_name, hint, blink=not still)
 
     def get_default_screen(self) -> Screen[None]:
         """The chat is the ground that other screens come to lie on."""

@@ -52,7 +52,9 @@ def gigabytes(size: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """Whole seconds while they matter, minutes when there are many."""
+    """`0.4s`, `14s`, `2m 05s`."""
+    if 0 < value < 1:
+        return f"{max(value, 0.1):.1f}s"
     whole = int(value)
     return f"{whole}s" if whole < 60 else f"{whole // 60}m {whole % 60:02d}s"
 
@@ -69,4 +71,4 @@ def meter(part: float, width: int = 8) -> tuple[str, str]:
     filled = "█" * (eighths // 8)
     if eighths % 8:
         filled += _EIGHTHS[eighths % 8]
-    return filled, "░" * (width - len(filled))
+    return filled, " " * (width - len(filled))

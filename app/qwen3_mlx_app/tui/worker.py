@@ -21,7 +21,8 @@ from .state import Loaded, LoadFailed, Update
 
 __all__ = ["Envelope", "Job", "Loader", "Worker"]
 
-Loader: TypeAlias = Callable[[], ChatModel]
+#: Loads the model on the worker's thread, and says how far it is.
+Loader: TypeAlias = Callable[[Callable[[Loading], None]], ChatModel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._out: deque[Envelope] = deque()
         self._arrived = threading.Event()
+        self._loaded = threading.Event()
         self._lock = threading.Lock()
         self._generation: Generation | None = None
         self._cancelled: set[int] = set()
@@ -82,13 +84,16 @@ class Worker:
         self._arrived.wait(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Cancel, close the model, and wait for the thread; a model that hangs is left behind."""
+        """Cancel, close the model, and wait for the thread.
+
+        A model that is still loading is left behind: nobody wants to wait for it to leave.
+        """
         self._jobs.put(None)
         with self._lock:
             self._cancelled.add(self._current)
             if self._generation is not None:
                 self._generation.cancel()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._loaded.is_set():
             self._thread.join(timeout)
 
     def _push(self, job: int, event: Update) -> None:
@@ -98,10 +103,11 @@ class Worker:
     def _run(self) -> None:
         self._push(0, Loading(0, 0))
         try:
-            model = self._load()
+            model = self._load(lambda progress: self._push(0, progress))
         except Exception as error:
             self._push(0, LoadFailed(error))
             return
+        self._loaded.set()
         self._push(0, Loaded(model.info))
         try:
             while (job := self._jobs.get()) is not None:

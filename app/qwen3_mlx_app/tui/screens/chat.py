@@ -34,7 +34,7 @@ __all__ = ["ChatScreen"]
 TICKS_PER_SECOND = 20
 
 #: The footer's keys; on a narrow screen the last are left out, and F1 still lists them.
-FOOTER = ("submit", "stop", "think", "retry", "new", "copy", "view", "help", "app.quit", "quit")
+FOOTER = ("submit", "stop", "think", "retry", "new", "copy", "help", "view", "quit")
 
 
 class ChatScreen(Screen[None]):
@@ -48,7 +48,7 @@ class ChatScreen(Screen[None]):
             "stop",
             "Stop",
             key_display="esc",
-            tooltip="Take back the queued message, or stop the answer and keep its text",
+            tooltip="Stop the answer, keep its text; un-queue first",
         ),
         Binding("ctrl+t", "think", "Think", priority=True, tooltip="Think before answering"),
         Binding("ctrl+r", "retry", "Retry", priority=True, tooltip="Answer the last question anew"),
@@ -64,21 +64,24 @@ class ChatScreen(Screen[None]):
         Binding("f1", "help", "Help", key_display="F1", priority=True, tooltip="Show this help"),
     ]
 
-    def __init__(self, session: Session, model_name: str, blink: bool = True) -> None:
+    def __init__(
+        self, session: Session, model_name: str, hint: str = "", blink: bool = True
+    ) -> None:
         super().__init__()
         self.session = session
         self.state = session.state
         self._model_name = model_name
+        self._hint = hint
         self._blink = blink
         self._timer: Timer | None = None
-        self._views: list[TurnView] = []
+        self.views: list[TurnView] = []
         self._shown_load_error: Exception | None = None
         self._was_running = False
         self._drawing = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         yield HeaderBar(self._model_name)
-        yield Welcome()
+        yield Welcome(self._hint)
         with VerticalScroll(id="transcript", can_focus=False):
             # An anchored scroll pins short content to its bottom; this one fills the height.
             yield Vertical(id="turns")
@@ -132,19 +135,19 @@ class ChatScreen(Screen[None]):
     async def _sync_turns(self) -> None:
         """Turns are only ever added at the end, or taken away by retry and new."""
         turns = self.state.turns
-        for view in [view for view in self._views if view.turn not in turns]:
-            self._views.remove(view)
+        for view in [view for view in self.views if view.turn not in turns]:
+            self.views.remove(view)
             await view.remove()
-        for turn in turns[len(self._views) :]:
+        for turn in turns[len(self.views) :]:
             await self._mount_turn(turn)
         now, loaded = self.session.clock(), self.state.info is not None
-        for view in self._views:
+        for view in self.views:
             if not view.finished:
                 await view.sync(self.state.view, now, loaded)
 
     async def _mount_turn(self, turn: Turn) -> None:
         view = TurnView(turn)
-        self._views.append(view)
+        self.views.append(view)
         await self.turns.mount(view)
         self.transcript.anchor()
 
@@ -318,15 +321,16 @@ class ChatScreen(Screen[None]):
     async def _show_view(self, view: View) -> None:
         now, loaded = self.session.clock(), self.state.info is not None
         async with self._drawing:
-            for turn_view in self._views:
+            for turn_view in self.views:
                 await turn_view.sync(view, now, loaded)
         self.notify(f"Thoughts: {view}", timeout=1.5)
 
     def _help_keys(self) -> list[tuple[str, str]]:
-        """Every binding of this screen that says what it is for."""
+        """Every binding here that says what it is for, the footer's first."""
+        bindings = [active.binding for active in self.active_bindings.values()]
+        bindings.sort(key=lambda b: FOOTER.index(b.action) if b.action in FOOTER else len(FOOTER))
         rows: dict[str, str] = {}
-        for active in self.active_bindings.values():
-            binding = active.binding
+        for binding in bindings:
             if binding.tooltip:
                 rows.setdefault(binding.tooltip, self.app.get_key_display(binding))
         return [(key, tooltip) for tooltip, key in rows.items()]

@@ -29,7 +29,7 @@ class Composer(TextArea):
             "submit",
             "Send",
             key_display="⏎",
-            tooltip="Send the message; while an answer comes, queue it",
+            tooltip="Send; while an answer comes, queue",
         ),
         Binding(
             "shift+enter,ctrl+j",

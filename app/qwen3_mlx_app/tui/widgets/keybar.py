@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from textual.binding import ActiveBinding
 from textual.content import Content
+from textual.events import Click
 from textual.screen import Screen
 from textual.style import Style
 from textual.widgets import Static
@@ -30,17 +31,20 @@ class KeyBar(Static):
         self.refresh()
 
     def render(self) -> Content:
-        """As many entries as fit, with the palette at the right where there is room."""
-        room = self.size.width
-        line, used = Content(""), 0
-        for entry in self._entries():
-            if used + entry.cell_length > room:
+        """As many entries as fit, closer together if that helps; the palette if room is left."""
+        entries, room = [self._entry(active) for active in self._shown()], self.size.width
+        width = sum(entry.cell_length for entry in entries)
+        gap = "  " if width + 2 * len(entries) <= room else " "
+        margin = " " if width + len(gap) * len(entries) <= room else ""
+        line = Content(margin)
+        for entry in entries:
+            start = gap if line.cell_length > len(margin) else ""
+            if line.cell_length + len(start) + entry.cell_length > room:
                 return line
-            line, used = line + entry, used + entry.cell_length
+            line = line + start + entry
         palette = self._palette()
-        if used + palette.cell_length + 2 <= room:
-            line = line + " " * (room - used - palette.cell_length) + palette
-        return line
+        space = room - line.cell_length - palette.cell_length - 1
+        return line + " " * space + palette if space > 1 else line
 
     def keys(self) -> list[str]:
         """The actions that are on show, for tests and the curious."""
@@ -54,21 +58,22 @@ class KeyBar(Static):
         }
         return [shown[action] for action in self._order if action in shown]
 
-    def _entries(self) -> Iterator[Content]:
-        for index, active in enumerate(self._shown()):
-            yield self._entry(active, "  " if index else "")
+    def on_click(self, event: Click) -> None:
+        """A click on an entry is a press of its key."""
+        if key := event.style.meta.get("key"):
+            self.app.simulate_key(key)
 
-    def _entry(self, active: ActiveBinding, gap: str) -> Content:
+    def _entry(self, active: ActiveBinding) -> Content:
         binding = active.binding
-        key = self.app.get_key_display(binding)
         dim = "" if active.enabled else " 50%"
-        click = Style.from_meta({"@click": f"app.simulate_key('{binding.key}')"})
-        text = Content.assemble(
-            (key, f"$primary{dim} bold"), (f" {binding.description}", f"$text-muted{dim}")
-        )
-        return Content(gap) + text.stylize(click)
+        key, text = self.app.get_key_display(binding), binding.description
+        return _content(key, text, binding.key, dim)
 
     def _palette(self) -> Content:
-        click = Style.from_meta({"@click": "app.command_palette"})
-        text = Content.assemble(("^p", "$primary bold"), (" Palette", "$text-muted"))
-        return text.stylize(click)
+        return _content("^p", "Palette", self.app.COMMAND_PALETTE_BINDING)
+
+
+def _content(key: str, text: str, press: str, dim: str = "") -> Content:
+    """One entry. The meta says which key a click presses; an @click would look like a link."""
+    content = Content.assemble((key, f"bold $primary{dim}"), (f" {text}", f"$text-muted{dim}"))
+    return content.stylize(Style.from_meta({"key": press}))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from qwen3_mlx.errors import Qwen3Error
-
+from ..describe import describe
 from ..state import Turn
 from ..text import clean
 
-__all__ = ["ErrorNote", "NoticeLine", "describe", "load_error", "turn_error"]
+__all__ = ["ErrorNote", "NoticeLine", "load_error", "turn_error"]
 
 
 class ErrorNote(Static):
@@ -29,14 +28,6 @@ class NoticeLine(Static):
 
     def __init__(self, text: str) -> None:
         super().__init__(Content(clean(text)))
-
-
-def describe(error: Exception) -> str:
-    """Our own errors are sentences; any other needs its name to make sense."""
-    text = str(error)
-    if isinstance(error, Qwen3Error) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def turn_error(turn: Turn, error: Exception, loaded: bool) -> ErrorNote:

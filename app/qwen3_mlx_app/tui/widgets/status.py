@@ -31,8 +31,7 @@ def _context(state: ChatState) -> Content | None:
     colour = "$warning" if used > _CONTEXT_WARNING * total else "$primary"
     return Content.assemble(
         ("ctx ", "$text-muted"),
-        (filled, colour),
-        (empty, "$foreground 20%"),
+        (filled + empty, f"{colour} on $panel"),
         (f" {compact_count(used)}/{compact_count(total)}", "$text-muted"),
     )
 

@@ -100,10 +100,8 @@ def _stats(turn: Turn) -> Content | None:
     """`1,204 think + 187 answer · 74 tok/s · first token 0.31 s`, and why it ended early."""
     if turn.reply is None:
         return None
-    counts = f"{turn.answer_tokens:,} answer"
-    if turn.thought_tokens:
-        counts = f"{turn.thought_tokens:,} think + {counts}"
-    parts = [counts]
+    counts = [(turn.thought_tokens, "think"), (turn.answer_tokens, "answer")]
+    parts = [" + ".join(f"{count:,} {name}" for count, name in counts if count) or "no tokens"]
     if (rate := turn.rate(0.0)) > 0:
         parts.append(tokens_per_second(rate))
     if (first := turn.reply.timing.ttft_seconds) > 0:

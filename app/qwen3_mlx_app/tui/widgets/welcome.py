@@ -13,6 +13,10 @@ __all__ = ["Welcome"]
 class Welcome(Static):
     """A greeting, and whether the model is there yet."""
 
+    def __init__(self, hint: str = "") -> None:
+        super().__init__()
+        self._hint = hint
+
     def sync(self, state: ChatState) -> None:
         """Draw it while there are no turns."""
         self.display = not state.turns and state.load_error is None
@@ -27,5 +31,6 @@ class Welcome(Static):
                 ("Qwen3", "$primary bold"),
                 ("\n\nWhat would you like to know?\n", "$foreground"),
                 (status, "$text-muted"),
+                (f"\n\n{self._hint}" if self._hint else "", "$text-muted"),
             )
         )

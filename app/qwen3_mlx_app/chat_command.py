@@ -1,0 +1,137 @@
+"""`qwen3-mlx chat`: the conversation on a screen, or in plain lines for pipes."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qwen3_mlx_app import options
+
+if TYPE_CHECKING:
+    from qwen3_mlx.events import Loading
+    from qwen3_mlx.interface import ChatModel
+    from qwen3_mlx_app.tui.session import Session
+    from qwen3_mlx_app.tui.worker import Loader
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES = """\
+examples:
+  qwen3-mlx chat                      talk to the last model used, at first to tiny
+  qwen3-mlx chat -m 4b --no-think     a bigger model that answers at once
+  qwen3-mlx chat --system "Answer in Chinese."
+  qwen3-mlx chat --plain              whole lines without a screen, for screen readers
+  printf '2 + 2?\\nand + 3?\\n' | qwen3-mlx chat      one turn for each line
+
+In the chat, F1 lists the keys and / the commands.
+"""
+
+_TINY_HINT = "This is tiny, a demonstration model. qwen3-mlx chat -m 4b gets a real one."
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Add `chat` to the command line's subcommands."""
+    parser = subparsers.add_parser(
+        "chat",
+        help="talk with a model in the terminal",
+        description="Talk with a model in the terminal. Everything stays on this computer.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_model(parser)
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="no screen: labelled lines (also where input or output is no terminal)",
+    )
+    parser.add_argument(
+        "--theme", choices=("dark", "light"), default="dark", help="the colours (default: dark)"
+    )
+    options.add_sampling(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace, load: Loader | None = None) -> int:
+    """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
+    plain = args.plain or not (sys.stdin.isatty() and sys.stdout.isatty())
+    name, hint = _model_name(args)
+    load = load or _loader(name, remember=bool(args.model))
+    if plain:
+        return _run_plain(_session(args, load), hint)
+    return _run_screen(args, load, name, hint)
+
+
+def _run_plain(session: Session, hint: str) -> int:
+    from qwen3_mlx_app.tui.plain import PlainChat
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A pipe may hold anything; a stray byte should cost one character, not the chat.
+        sys.stdin.reconfigure(errors="replace")
+    if hint:
+        print(f"note: {hint}", file=sys.stderr)
+    return PlainChat(session, sys.stdin, sys.stdout).run()
+
+
+def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) -> int:
+    """The app. What is written to file descriptor 2 meanwhile goes to a log."""
+    from qwen3_mlx_app.tui.stderr import log_path, stderr_to
+
+    log = log_path()
+    with stderr_to(log):
+        from qwen3_mlx_app.tui.app import ChatApp
+
+        app = ChatApp(_session(args, load), os.path.basename(name), theme=args.theme, hint=hint)
+        app.run()
+    if app.return_code:
+        print(f"qwen3-mlx: the chat ended with a fault; the log is {log}", file=sys.stderr)
+    return app.return_code or 0
+
+
+def _session(args: argparse.Namespace, load: Loader) -> Session:
+    from qwen3_mlx_app.tui.session import ChatOptions, Session
+
+    chosen = ChatOptions(
+        system=args.system,
+        thinking=args.think,
+        sampling=options.sampling(args),
+        max_tokens=args.max_tokens,
+        seed=args.seed,
+    )
+    return Session(load, chosen)
+
+
+def _model_name(args: argparse.Namespace) -> tuple[str, str]:
+    """The model, and for a first-time user the way to a real one.
+
+    `options.chosen_model` would print that, and a screen would cover it at once.
+    """
+    from qwen3_mlx import hub
+
+    if args.model is None and hub.last_model() is None:
+        return "tiny", _TINY_HINT
+    return options.chosen_model(args), ""
+
+
+def _loader(name: str, *, remember: bool) -> Loader:
+    """Find the model now, so that a wrong name ends here and a download shows its progress;
+    read it later, off the screen's thread."""
+    from qwen3_mlx import hub
+
+    folder = hub.resolve(name)
+
+    def load(progress: Callable[[Loading], None]) -> ChatModel:
+        import qwen3_mlx
+
+        model = qwen3_mlx.load(name if name == "tiny" else str(folder), progress=progress)
+        if remember:
+            hub.remember_model(name)
+        return model
+
+    return load

@@ -1,0 +1,451 @@
+"""Every key of the footer and every slash command, on the real app without a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from driving import ANSWER, Clock, ask, drawn, full_answer, make_app, ready, say, wait_until
+from textual.widgets import Markdown, Static
+
+from qwen3_mlx.errors import EngineError, ModelNotFoundError
+from qwen3_mlx.interface import ModelInfo, Sampling
+from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.commands import COMMANDS
+from qwen3_mlx_app.tui.screens.help import HelpScreen
+from qwen3_mlx_app.tui.session import ChatOptions
+from qwen3_mlx_app.tui.widgets.composer import Hints, QueueChip
+from qwen3_mlx_app.tui.widgets.keybar import KeyBar
+from qwen3_mlx_app.tui.widgets.note import ErrorNote, NoticeLine
+from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.welcome import Welcome
+
+LONG = Answer("one two three four five six", thinking="well now", pause_after=4)
+
+
+def shown(app: ChatApp, selector: str) -> str:
+    """The text of the one widget that answers to a selector."""
+    return str(app.chat.query_one(selector, Static).render())
+
+
+def notifications(app: ChatApp) -> list[str]:
+    return [notification.message for notification in app._notifications]
+
+
+async def test_enter_asks_and_the_answer_is_drawn() -> None:
+    model = FakeModel([full_answer()])
+    app = make_app(model, options=ChatOptions(system="Be brief.", seed=3, max_tokens=500))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        assert "Qwen3-fake" in shown(app, "#model")
+        await ask(pilot, app, "Merge, please")
+        assert app.chat.query_one(Markdown).source == ANSWER
+        assert "124 think" in shown(app, ".stats") or "think +" in shown(app, ".stats")
+        assert "74 tok/s · first token 0.31 s" in shown(app, ".stats")
+        assert not app.chat.query_one(Welcome).display
+    (call,) = model.calls
+    assert (call.prompt, call.system, call.seed, call.max_tokens) == (
+        "Merge, please",
+        "Be brief.",
+        3,
+        500,
+    )
+    assert call.thinking is True
+    assert call.sampling == Sampling()
+    assert model.closed
+
+
+async def test_letters_and_enter_in_one_burst_are_one_message() -> None:
+    model = FakeModel(["hi"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        for key in ["y", "o", "enter"]:
+            app.simulate_key(key) if key == "enter" else app.chat.composer.insert(key)
+        await wait_until(pilot, lambda: bool(app.session.state.turns))
+        await drawn(pilot, app)
+    assert model.calls[0].prompt == "yo"
+
+
+async def test_new_lines_by_ctrl_j_and_shift_enter() -> None:
+    app = make_app(FakeModel(["ok"]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("a", "ctrl+j", "b", "shift+enter", "c")
+        assert app.chat.composer.text == "a\nb\nc"
+        await pilot.press("enter")
+        await drawn(pilot, app)
+        assert app.session.state.turns[0].user == "a\nb\nc"
+        await pilot.press("space", "enter")
+        assert len(app.session.state.turns) == 1
+
+
+async def test_the_second_question_carries_the_conversation() -> None:
+    model = FakeModel([Answer("One.", thinking="hm"), "Two."])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "first")
+        await ask(pilot, app, "second")
+    assert list(model.calls[1].messages) == [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "One.", "reasoning_content": "hm"},
+        {"role": "user", "content": "second"},
+    ]
+
+
+async def test_a_message_can_be_sent_before_the_model_is_there() -> None:
+    app = make_app(FakeModel(["hi"]))
+    async with app.run_test() as pilot:
+        await ask(pilot, app, "early")
+        assert app.session.state.turns[0].answer == "hi"
+
+
+async def test_esc_unqueues_first_then_stops_and_keeps_the_text() -> None:
+    model = FakeModel([LONG, "never"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "go")
+        await wait_until(pilot, lambda: app.session.state.turns[0].answer != "")
+        await say(pilot, app, "and then?")
+        await say(pilot, app, "and when?")
+        assert app.session.state.queued == "and then?\nand when?"
+        assert "and then?" in shown(app, "QueueChip")
+        await pilot.press("escape")
+        assert app.session.state.queued is None
+        assert app.chat.composer.text == "and then?\nand when?"
+        assert app.session.state.generating
+        await pilot.press("escape")
+        await drawn(pilot, app)
+        assert "stopped" in shown(app, ".stats")
+        assert "one two" in app.chat.query_one(Markdown).source
+    assert len(model.calls) == 1
+
+
+async def test_a_queued_message_is_asked_when_the_answer_ends() -> None:
+    model = FakeModel([LONG, "second"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "go")
+        await say(pilot, app, "next")
+        assert app.chat.query_one(QueueChip).display
+        model.go_on()
+        await wait_until(pilot, lambda: len(app.session.state.turns) == 2)
+        await drawn(pilot, app)
+        assert not app.chat.query_one(QueueChip).display
+    assert [call.prompt for call in model.calls] == ["go", "next"]
+
+
+async def test_ctrl_t_switches_thinking() -> None:
+    model = FakeModel([full_answer()])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("ctrl+t")
+        assert shown(app, "#pill") == "NO THINK"
+        await ask(pilot, app, "quick")
+        assert not app.chat.query(Thought)
+        await pilot.press("ctrl+t")
+        assert shown(app, "#pill") == "THINK"
+    assert model.calls[0].thinking is False
+
+
+@pytest.mark.parametrize("can_think", [True, False])
+async def test_a_model_with_one_mode_says_so(can_think: bool) -> None:
+    info = ModelInfo("Q", "8-bit", 100, 1, can_think=can_think, can_switch_thinking=False)
+    model = FakeModel(["ok"], info=info)
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("ctrl+t")
+        assert app.session.state.thinking is can_think
+        assert "Q " in notifications(app)[-1]
+        await ask(pilot, app, "hi")
+    assert model.calls[0].thinking is None
+
+
+async def test_ctrl_r_replaces_the_last_answer() -> None:
+    model = FakeModel(["bad", "good"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("ctrl+r")
+        assert "nothing was asked" in notifications(app)[-1]
+        await ask(pilot, app, "hi")
+        await pilot.press("ctrl+r")
+        await drawn(pilot, app)
+        assert [turn.answer for turn in app.session.state.turns] == ["good"]
+        assert len(app.chat.query(Markdown)) == 1
+    assert len(model.calls[1].messages) == 1
+
+
+async def test_ctrl_n_starts_anew_also_in_the_middle_of_an_answer() -> None:
+    model = FakeModel([LONG, "fresh"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "go")
+        await wait_until(pilot, lambda: app.session.state.turns[0].answer != "")
+        await pilot.press("ctrl+n")
+        assert app.session.state.turns == []
+        assert app.chat.query_one(Welcome).display
+        await ask(pilot, app, "again")
+        assert [turn.answer for turn in app.session.state.turns] == ["fresh"]
+    assert len(model.calls[1].messages) == 1
+
+
+async def test_ctrl_y_copies_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr("qwen3_mlx_app.tui.screens.chat.copy_with_pbcopy", copied.append)
+    app = make_app(FakeModel(["the answer"]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("ctrl+y")
+        assert "no answer" in notifications(app)[-1]
+        await ask(pilot, app, "hi")
+        await pilot.press("ctrl+y")
+        assert app.clipboard == "the answer"
+        await wait_until(pilot, lambda: copied == ["the answer"])
+
+
+async def test_ctrl_f_shows_thoughts_in_three_ways_and_remembers() -> None:
+    app = make_app(FakeModel([full_answer(), full_answer(pause_after=9)]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        body = app.chat.query(".thought-body").first()
+        assert not body.display
+        assert "Thought 14s" in shown(app, ".thought-title")
+        await pilot.press("ctrl+f")
+        assert body.display
+        await pilot.press("ctrl+f")
+        assert not body.display
+        await say(pilot, app, "more")
+        await wait_until(pilot, lambda: app.session.state.turns[-1].thought_tokens == 9)
+        await wait_until(pilot, lambda: len(app.chat.query(Thought)) == 2)
+        assert not app.chat.query(".thought-body").last().display
+        await pilot.press("ctrl+f")
+        assert app.chat.query(".thought-body").last().display
+        assert not body.display
+
+
+async def test_a_click_opens_one_thought() -> None:
+    app = make_app(FakeModel([full_answer()]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        assert await pilot.click(".thought-title")
+        assert app.chat.query_one(".thought-body").display
+        assert await pilot.click(".thought-title")
+        assert not app.chat.query_one(".thought-body").display
+        await wait_until(pilot, lambda: app.chat.composer.has_focus)
+
+
+async def test_the_thought_is_timed_by_the_clock() -> None:
+    clock = Clock()
+    model = FakeModel([full_answer(pause_after=9)])
+    app = make_app(model, clock=clock)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "hi")
+        await wait_until(pilot, lambda: bool(app.chat.query(Thought)))
+        clock.now = 11.0
+        await wait_until(pilot, lambda: "Thinking 11s" in shown(app, ".thought-title"))
+        assert app.chat.query_one(".thought-body").display
+        model.go_on()
+        await drawn(pilot, app)
+        assert not app.chat.query_one(".thought-body").display
+
+
+async def test_f1_lists_every_key_and_command_and_closes() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(100, 50)) as pilot:
+        await ready(pilot, app)
+        for close in ["escape", "f1", "q"]:
+            await pilot.press("f1")
+            await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            text = "\n".join(str(static.render()) for static in app.screen.query(Static))
+            assert all(command.usage in text for command in COMMANDS)
+            assert all(
+                key in text for key in ["^t", "^r", "^n", "^y", "^f", "F1", "^q", "esc", "⏎"]
+            )
+            await pilot.press(close)
+            await wait_until(pilot, lambda: app.screen is app.chat)
+
+
+async def test_ctrl_q_quits_and_closes_the_model() -> None:
+    model = FakeModel([LONG])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "go")
+        await pilot.press("ctrl+q")
+        await wait_until(pilot, lambda: not app.is_running)
+    assert model.closed
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 110])
+async def test_the_footer_never_cuts_a_key(width: int) -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(width, 20)) as pilot:
+        await ready(pilot, app)
+        bar = app.chat.query_one(KeyBar)
+        line = str(bar.render())
+        assert len(line) <= width
+        assert "F1 Help" in line
+        assert ("^q Quit" in line) == (width >= 72)
+        assert ("^p Palette" in line) == (width >= 100)
+        assert len(bar.keys()) == 9
+        at = line.index("^t")
+        await pilot.click(KeyBar, offset=(at, 0))
+        await wait_until(pilot, lambda: not app.session.state.thinking)
+
+
+async def test_the_slash_commands() -> None:
+    model = FakeModel([full_answer(), full_answer(), "three", "four"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "/no_think")
+        assert shown(app, "#pill") == "NO THINK"
+        await ask(pilot, app, "/think just once")
+        assert (model.calls[0].thinking, model.calls[0].prompt) == (True, "just once")
+        assert not app.session.state.thinking
+        await say(pilot, app, "/think")
+        await ask(pilot, app, "/no_think quickly")
+        assert model.calls[1].thinking is False
+        assert app.session.state.thinking
+        await say(pilot, app, "/system Be kind.")
+        assert app.session.state.system == "Be kind."
+        await say(pilot, app, "/retry")
+        await drawn(pilot, app)
+        assert model.calls[2].system == "Be kind."
+        assert app.session.state.last_answer == "three"
+        await say(pilot, app, "/copy")
+        assert app.clipboard == "three"
+        await say(pilot, app, "/thoughts open")
+        await wait_until(pilot, lambda: app.chat.query(".thought-body").first().display)
+        await say(pilot, app, "/thoughts sideways")
+        assert "fold, open, line" in str(app.chat.query(NoticeLine).last().render())
+        await say(pilot, app, "/help")
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("escape")
+        await say(pilot, app, "/system")
+        assert app.session.state.system is None
+        await say(pilot, app, "/new")
+        assert app.session.state.turns == []
+        assert not app.chat.query(NoticeLine)
+        await say(pilot, app, "/quit")
+        await wait_until(pilot, lambda: not app.is_running)
+
+
+async def test_an_unknown_command_stays_in_the_composer() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(pilot, app, "/thinks")
+        assert app.chat.composer.text == "/thinks"
+        assert "no command /thinks" in notifications(app)[-1]
+
+
+async def test_commands_are_listed_and_completed_while_typed() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await pilot.press("/", "s")
+        await wait_until(pilot, lambda: app.chat.query_one(Hints).display)
+        assert "/system [TEXT]" in shown(app, "Hints")
+        await pilot.press("tab")
+        assert app.chat.composer.text == "/system "
+        await wait_until(pilot, lambda: not app.chat.query_one(Hints).display)
+
+
+async def test_the_palette_has_the_same_commands() -> None:
+    app = make_app(FakeModel(["a"]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        commands = {command.title: command for command in app.get_system_commands(app.chat)}
+        assert {f"/{command.name}" for command in COMMANDS} <= set(commands)
+        assert {"Theme", "Screenshot"} <= set(commands)
+        await commands["/new"].callback()
+        assert app.session.state.turns == []
+        await pilot.press("ctrl+p")
+        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+
+
+async def test_a_fault_is_a_note_with_what_was_kept_and_the_next_step() -> None:
+    fault = EngineError("out of memory: 18.2 GB needed")
+    broken = Answer("one two three", error=fault, error_after=2)
+    model = FakeModel([broken, Answer(error=ValueError("odd")), "fine"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        note = shown(app, "ErrorNote")
+        assert "out of memory: 18.2 GB needed" in note
+        assert "Kept: the answer so far, 2 tokens" in note
+        assert "^r" in note
+        await pilot.press("ctrl+r")
+        await drawn(pilot, app)
+        assert "ValueError: odd" in shown(app, "ErrorNote")
+        await pilot.press("ctrl+r")
+        await drawn(pilot, app)
+        assert not app.chat.query(ErrorNote)
+        assert app.session.state.last_answer == "fine"
+
+
+async def test_a_model_that_cannot_be_loaded_says_so_and_can_be_tried_again() -> None:
+    app = make_app(ModelNotFoundError("no model is called 5b: qwen3-mlx models lists them"))
+    async with app.run_test() as pilot:
+        await wait_until(pilot, lambda: bool(app.chat.query(ErrorNote)))
+        assert "no model is called 5b" in shown(app, "ErrorNote")
+        assert "not loaded" in shown(app, "#model")
+        await ask(pilot, app, "hello?")
+        assert len(app.chat.query(ErrorNote)) >= 1
+        assert app.session.state.turns[0].error is not None
+
+
+async def test_what_the_engine_notes_is_a_dim_line() -> None:
+    app = make_app(FakeModel([Answer("a", notices=("greedy is asked for",))]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        assert "greedy" in shown(app, "NoticeLine")
+
+
+async def test_long_answers_can_be_paged_and_followed_again() -> None:
+    app = make_app(FakeModel([Answer("line\n\n" * 80), "short"]))
+    async with app.run_test(size=(72, 20)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        bottom = app.chat.transcript.scroll_y
+        assert bottom > 40
+        await pilot.press("pageup")
+        await wait_until(pilot, lambda: app.chat.transcript.scroll_y < bottom)
+        await pilot.press("pagedown")
+        await wait_until(pilot, lambda: app.chat.transcript.scroll_y == bottom)
+        await pilot.press("pageup")
+        await ask(pilot, app, "more")
+        await wait_until(pilot, lambda: app.chat.transcript.scroll_y > bottom)
+
+
+async def test_escape_sequences_do_not_reach_the_screen() -> None:
+    app = make_app(FakeModel([Answer("\x1b[31mred\x07", thinking="\x1b]0;title\x07")]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi\x1b[2J")
+        assert "\x1b" not in app.chat.query_one(Markdown).source
+        assert "\x1b" not in shown(app, "UserTurn")
+        assert app.session.state.turns[0].user == "hi[2J"
+
+
+async def test_the_hint_for_a_first_start() -> None:
+    app = make_app(FakeModel([]), hint="This is tiny.")
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await wait_until(pilot, lambda: "stays on this computer" in shown(app, "Welcome"))
+        assert "This is tiny." in shown(app, "Welcome")
