@@ -21,63 +21,87 @@ _BLOCK = 128
 
 
 class Sampler:
-    """The rules of a batch, ready to draw with. Made anew when rows join or leave."""
+    """The rules of a batch, ready to draw with. Made anew when rows join or leave.
+
+    Rows that find their candidates in the same way draw together, the others apart. A row
+    therefore maps its random number to a token exactly as it would alone.
+    """
 
     def __init__(self, rules: Sequence[DrawRule], vocab: int) -> None:
-        greedy = [rule.temperature == 0 for rule in rules]
-        self.greedy = all(greedy)
-        self._greedy_rows = mx.array(greedy) if any(greedy) else None
-        self._temperature = _column([rule.temperature or 1.0 for rule in rules])
-        self._top_p = _column([rule.top_p for rule in rules])
-        self._min_p = _column([rule.min_p for rule in rules])
-        limits = [vocab if not 0 < rule.top_k < vocab else rule.top_k for rule in rules]
-        drawn = [k for k, rule in zip(limits, rules, strict=True) if rule.temperature != 0]
-        self._most = max(drawn, default=1)
-        self._top_k = None if len(set(drawn)) <= 1 else _column(limits, int)
-        self._sorts = self._most < vocab or any(rule.top_p < 1 for rule in rules)
-        self._filters_p = any(rule.top_p < 1 for rule in rules)
-        self._filters_min = any(rule.min_p > 0 for rule in rules)
-        self._vocab = vocab
+        self.greedy = all(rule.temperature == 0 for rule in rules)
+        by_depth: dict[int, list[int]] = {}
+        for row, rule in enumerate(rules):
+            by_depth.setdefault(_depth(rule, vocab), []).append(row)
+        self._groups = [
+            (rows, _Group([rules[row] for row in rows], depth, vocab))
+            for depth, rows in by_depth.items()
+        ]
+        grouped = [row for rows in by_depth.values() for row in rows]
+        self._back = mx.array([grouped.index(row) for row in range(len(rules))])
 
     def draw(self, logits: mx.array, uniforms: Sequence[float]) -> mx.array:
         """Logits (B, V) and one uniform for each row -> token ids (B,)."""
-        if self.greedy:
+        if len(self._groups) == 1:
+            return self._groups[0][1].draw(logits, uniforms)
+        drawn = [
+            group.draw(logits[mx.array(rows)], [uniforms[row] for row in rows] if uniforms else [])
+            for rows, group in self._groups
+        ]
+        return mx.concatenate(drawn)[self._back]
+
+
+_GREEDY, _UNSORTED = 0, -1
+
+
+def _depth(rule: DrawRule, vocab: int) -> int:
+    """How many candidates must be known in order: top_k, all, or none (the two constants)."""
+    if rule.temperature == 0:
+        return _GREEDY
+    if 0 < rule.top_k < vocab:
+        return rule.top_k
+    return vocab if rule.top_p < 1 else _UNSORTED
+
+
+class _Group:
+    """Rows with the same depth of candidates."""
+
+    def __init__(self, rules: Sequence[DrawRule], depth: int, vocab: int) -> None:
+        self._depth, self._vocab = depth, vocab
+        self._temperature = _column([rule.temperature for rule in rules])
+        nucleus, floor = [rule.top_p for rule in rules], [rule.min_p for rule in rules]
+        self._top_p = _column(nucleus) if min(nucleus) < 1 else None
+        self._min_p = _column(floor) if max(floor) > 0 else None
+
+    def draw(self, logits: mx.array, uniforms: Sequence[float]) -> mx.array:
+        if self._depth == _GREEDY:
             return mx.argmax(logits, axis=-1)
-        scaled = logits.astype(mx.float32) / self._temperature
-        ids, survivors = self._candidates(scaled)
+        ids, survivors = self._candidates(logits.astype(mx.float32) / self._temperature)
         p = self._probabilities(survivors)
         cumulative = mx.cumsum(p, axis=-1)
         target = mx.array(list(uniforms))[:, None] * cumulative[:, -1:]
         # Entries of probability 0 add nothing to the sum, so the count never stops at one.
-        rank = mx.minimum((cumulative <= target).sum(axis=-1), (p > 0).sum(axis=-1) - 1)
-        drawn = rank if ids is None else mx.take_along_axis(ids, rank[:, None], axis=-1)[:, 0]
-        if self._greedy_rows is not None:
-            drawn = mx.where(self._greedy_rows, mx.argmax(logits, axis=-1), drawn)
-        return drawn
+        rank = (cumulative <= target).sum(axis=-1, keepdims=True)
+        if ids is None:
+            return mx.minimum(rank, self._vocab - 1)[:, 0]
+        last = (p > 0).sum(axis=-1, keepdims=True) - 1
+        return mx.take_along_axis(ids, mx.minimum(rank, last), axis=-1)[:, 0]
 
     def _candidates(self, scaled: mx.array) -> tuple[mx.array | None, mx.array]:
         """Ids (B, k) and their logits in falling order; ids None means the whole vocabulary."""
-        if self._most < self._vocab:
-            ids, survivors = top_k(scaled, self._most)
-            if self._top_k is not None:
-                beyond = mx.arange(self._most) >= self._top_k
-                survivors = mx.where(beyond, -mx.inf, survivors)
-            return ids, survivors
-        if not self._sorts:
+        if self._depth == _UNSORTED:
             return None, scaled
+        if self._depth < self._vocab:
+            return top_k(scaled, self._depth)
         ids = mx.argsort(-scaled, axis=-1)
-        survivors = mx.take_along_axis(scaled, ids, axis=-1)
-        if self._top_k is not None:
-            survivors = mx.where(mx.arange(self._vocab) >= self._top_k, -mx.inf, survivors)
-        return ids, survivors
+        return ids, mx.take_along_axis(scaled, ids, axis=-1)
 
     def _probabilities(self, survivors: mx.array) -> mx.array:
         """Softmax, with the tail beyond top-p and everything below min-p set to 0."""
         p = mx.softmax(survivors, axis=-1)
-        if self._filters_p:
+        if self._top_p is not None:
             before = mx.cumsum(p, axis=-1, inclusive=False)
             p = mx.where(before < self._top_p, p, 0.0)
-        if self._filters_min:
+        if self._min_p is not None:
             p = mx.where(p >= self._min_p * p.max(axis=-1, keepdims=True), p, 0.0)
         return p
 

