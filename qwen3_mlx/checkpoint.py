@@ -74,7 +74,7 @@ class Checkpoint:
             CheckpointError: the file is there, but is not a JSON object.
         """
         path = self.path / "generation_config.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(path) if os.path.exists(path) else {}
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -93,7 +93,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     folder = Path(path)
     config = read_config(folder)
     index = folder / INDEX
-    tensors = _by_index(folder, index) if index.exists() else _by_files(folder)
+    tensors = _by_index(folder, index) if os.path.exists(index) else _by_files(folder)
     if not tensors:
         raise CheckpointError(f"the weight files of {folder} hold no tensors: {_AGAIN}")
     return Checkpoint(folder, config, tensors)
@@ -143,15 +143,15 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 def _check_folder(folder: Path) -> None:
     """The cases that mean "this is not a model folder", each with its own next step."""
-    if not folder.exists():
+    if not os.path.exists(folder):  # no error where a parent may not be read
         raise ModelNotFoundError(
             f"no folder {folder}: check the path, or run `qwen3-mlx models` for names"
         )
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ModelNotFoundError(
             f"{folder} is a file, not a model folder: give the folder that holds its config.json"
         )
-    if not (folder / "config.json").exists():
+    if not os.path.exists(folder / "config.json"):
         raise ModelNotFoundError(
             f"{folder} has no config.json, so it is not a model folder: "
             "give a Hugging Face or MLX model folder"
@@ -161,7 +161,7 @@ def _check_folder(folder: Path) -> None:
 def _by_index(folder: Path, index: Path) -> dict[str, TensorInfo]:
     """The tensors that the index names, each from the shard that it names."""
     shards = _index_shards(index)
-    missing = [name for name in shards if not (folder / name).exists()]
+    missing = [name for name in shards if not os.path.exists(folder / name)]
     if missing:
         raise CheckpointError(
             f"{len(missing)} of the {len(shards)} weight files that {INDEX} names are not in "

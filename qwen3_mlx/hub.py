@@ -54,9 +54,9 @@ def resolve(name: str, *, source: bool = False) -> Path:
     """
     if name == "tiny":
         return TINY
-    path = Path(name).expanduser()
-    if name and path.exists():
-        return path
+    path = os.path.expanduser(name)
+    if os.path.exists(path):
+        return Path(path)
     hub_id = _hub_id(name)
     found = None if source else _converted(hub_id)
     return found or _cached(hub_id) or _download(hub_id)
@@ -104,9 +104,9 @@ def remember_model(name: str) -> None:
 
     A home that cannot be written costs the memory and nothing else, so it raises nothing.
     """
-    path = Path(name).expanduser()
-    if name != "tiny" and path.exists():
-        name = str(path.resolve())
+    path = os.path.expanduser(name)
+    if name != "tiny" and os.path.exists(path):
+        name = os.path.realpath(path)
     file = _state_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

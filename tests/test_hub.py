@@ -76,6 +76,9 @@ def test_tiny_and_paths(home: Path) -> None:
         ("../..x/../y", "no folder"),
         ("a/b/c", "no folder a/b/c"),
         ("org/", "no folder org/"),
+        ("~nobody-of-this-name/model", "no folder ~nobody-of-this-name/model"),
+        ("x" * 5000, "no model is called 'xxx"),
+        ("4b\0", "no model is called"),
     ],
 )
 def test_names_that_are_none(name: str, words: str) -> None:

@@ -6,8 +6,8 @@ largest matrix of a model never has to fit in memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ class Reader:
     """Reads blocks of rows as bf16; keeps the last file open. Close it, or use `with`."""
 
     def __init__(self) -> None:
-        self._file: Path | None = None
-        self._descriptor = -1
+        self._path: Path | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Reader:
         return self
@@ -46,9 +46,9 @@ class Reader:
 
     def close(self) -> None:
         """Close the file that is open, if any."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._file, self._descriptor = None, -1
+        if self._file is not None:
+            self._file.close()
+        self._path = self._file = None
 
     def blocks(self, tensor: TensorInfo) -> Iterator[tuple[int, int, mx.array]]:
         """The tensor from its first row to its last, as (first row, source bytes, rows).
@@ -71,17 +71,22 @@ class Reader:
                 block = block.view(mx.bfloat16)
             yield first, values.nbytes, block.astype(mx.bfloat16)
 
-    def _fill(self, file: Path, offset: int, values: Any) -> None:
-        if file != self._file:
-            self.close()
-            self._descriptor, self._file = os.open(file, os.O_RDONLY), file
+    def _fill(self, path: Path, offset: int, values: Any) -> None:
+        file = self._open(path)
+        file.seek(offset)
         view = memoryview(values).cast("B")
         done = 0
         while done < len(view):
-            got = os.preadv(self._descriptor, [view[done:]], offset + done)
-            if got == 0:
+            got = file.readinto(view[done:])
+            if not got:
                 raise CheckpointError(
-                    f"{file} ended at byte {offset + done:,} while it was read: it changed "
+                    f"{path} ended at byte {offset + done:,} while it was read: it changed "
                     "meanwhile, download it again"
                 )
             done += got
+
+    def _open(self, path: Path) -> FileIO:
+        if self._file is None or path != self._path:
+            self.close()
+            self._path, self._file = path, FileIO(path)
+        return self._file
