@@ -99,14 +99,14 @@ def _message(message: Any, place: int, more_roles: Collection[str]) -> dict[str,
 
 
 def _name_reasoning(message: dict[str, Any]) -> None:
-    """Templates read `reasoning_content`; some servers and clients call it `reasoning`."""
-    reasoning = message.pop("reasoning", None)
-    if message.get("reasoning_content") is None:
-        message.pop("reasoning_content", None)
-        if reasoning is not None:
-            message["reasoning_content"] = reasoning
-    if not isinstance(message.get("reasoning_content", ""), str):
+    """Templates read `reasoning_content`; clients also call it `reasoning` or `thinking`."""
+    found = [message.pop(name, None) for name in ("reasoning_content", "reasoning", "thinking")]
+    reasoning = next((value for value in found if value is not None), None)
+    if reasoning is None:
+        return
+    if not isinstance(reasoning, str):
         raise PromptError("reasoning_content is not a string: send the thought as plain text")
+    message["reasoning_content"] = reasoning
 
 
 def _tool_calls(calls: Any, place: int) -> list[dict[str, Any]]:

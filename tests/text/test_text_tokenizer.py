@@ -16,7 +16,7 @@ from qwen3_mlx.errors import CheckpointError, PromptError
 from qwen3_mlx.text.tokenizer import StreamDecoder, Tokenizer
 
 QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 TEXTS = {
     "english": "The cat sat, didn't it? I'll see you at 10:30 — for £5.",
@@ -89,7 +89,7 @@ def test_random_ids_decode_as_in_tokenizers(tokenizer: Tokenizer) -> None:
         range(tokenizer.vocab_size + 300),
         range(tokenizer.size - 40, tokenizer.size + 10),  # control and textless ids
     ]
-    for _ in range(3000):
+    for _ in range(1500):
         ids = [dice.choice(dice.choice(ranges)) for _ in range(dice.randrange(16))]
         for skip in (True, False):
             expected = tokenizer._backend.decode(ids, skip_special_tokens=skip)

@@ -211,7 +211,7 @@ def test_table(case: Case, by_id: bool) -> None:
 
 
 @given(st.sampled_from(EVERY), st.sets(st.integers(1, 60)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_split_gives_the_same(chosen: tuple[Case, bool], cuts: set[int]) -> None:
     check(*chosen, cuts)
 
@@ -239,7 +239,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.booleans(), st.integers(1, 9))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_follows_the_rules(words: list[str], opened: bool, width: int) -> None:
     reply = "".join(words)
     chunks = [reply[at : at + width] for at in range(0, len(reply), width)]
@@ -249,7 +249,7 @@ def test_any_text_follows_the_rules(words: list[str], opened: bool, width: int) 
 
 
 @given(PIECES, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_emitted_is_never_taken_back(words: list[str], opened: bool) -> None:
     """At any token the reply may end, and what had been emitted is a prefix of all that."""
     parser, emitted = ThinkingParser(None, None, opened), {"thinking": "", "text": ""}
