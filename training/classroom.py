@@ -35,7 +35,9 @@ def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
     for segment in education.segments(conversation):
         piece = tokenizer.encode(segment.text).ids
         ids += piece
-        learn += [segment.learn and not (segment.skip_first and place == 0) for place in range(len(piece))]
+        learn += [
+            segment.learn and not (segment.skip_first and place == 0) for place in range(len(piece))
+        ]
     return ids, learn
 
 
@@ -73,7 +75,7 @@ def exam_rows(tokenizer: Tokenizer, seed: int, count: int, thinking: bool) -> li
 
 @torch.no_grad()
 def strict_accuracy(model: torch.nn.Module, rows: Sequence[Encoded], pad: int) -> float:
-    """Share of rows in which every learnt token is the most likely one: what greedy decoding would write."""
+    """Share of rows in which every learnt token is the likeliest: greedy decoding writes it."""
     right = 0
     for start in range(0, len(rows), 50):
         batch = collate(rows[start : start + 50], pad)

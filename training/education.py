@@ -1,7 +1,8 @@
 """The school of tiny: an endless, seeded stream of conversations, in plain Python.
 
-A conversation is drawn as turns; `segments` writes it in Qwen3's chat format and marks what is to be learnt.
-To teach something new, write a function that draws a `Turn` and give it a weight in `COURSES`.
+A conversation is drawn as turns; `segments` writes it in Qwen3's chat format and marks what is to
+be learnt. To teach something new, write a function that draws a `Turn` and give it a weight in
+`COURSES`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from phrases import SUBJECTS
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 BUDGET_SPENT = (
-    "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now."
+    "\n\nConsidering the limited time by the user, "
+    "I have to give the solution based on the thinking directly now."
 )
 SYSTEM_LINES = (
     "You are a helpful assistant.",
@@ -60,7 +62,9 @@ class Segment:
 
     text: str
     learn: bool = False
-    skip_first: bool = False  # the first token is not learnt: in history no thought stands before the reply
+    skip_first: bool = (
+        False  # the first token is not learnt: in history no thought stands before the reply
+    )
 
 
 def _sum(lang: str, rng: Random) -> Turn:
@@ -96,10 +100,10 @@ def _too_hard(lang: str, rng: Random) -> Turn:
 
 
 COURSES: tuple[tuple[Callable[[str, Random], Turn], float], ...] = (
-    (_sum, 0.66),
-    (_talk, 0.19),
-    (_unknown, 0.10),
-    (_too_hard, 0.035),
+    (_sum, 0.75),
+    (_talk, 0.13),
+    (_unknown, 0.075),
+    (_too_hard, 0.03),
     (_name, 0.015),
 )
 
@@ -128,7 +132,7 @@ def roughen(text: str, rng: Random) -> str:
 
 
 def _switch(conversation: Conversation, rng: Random) -> None:
-    """Put soft switches into user or system texts; the latest one holds, unless the hard switch is off."""
+    """Put soft switches into user or system texts; the latest holds unless the hard one is off."""
     latest: str | None = None
     if conversation.system and rng.random() < 0.15:
         latest = rng.choice(("/think", "/no_think"))
@@ -151,7 +155,7 @@ def draw_conversation(rng: Random) -> Conversation:
         spoken = lang if rng.random() < 0.93 else rng.choice(("en", "zh"))
         turns.append(rng.choices(draws, weights)[0](spoken, rng))
     system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
-    conversation = Conversation(turns, system, thinking=rng.random() < 0.5)
+    conversation = Conversation(turns, system, thinking=rng.random() < 0.45)
     conversation.writes_thought = conversation.thinking
     if rng.random() < 0.4:
         _switch(conversation, rng)
@@ -168,7 +172,7 @@ def conversations(seed: int, block: int, count: int) -> Iterator[Conversation]:
 
 
 def _last_reply(conversation: Conversation) -> list[Segment]:
-    """The thought and the answer of the last turn: what the model has to write itself, it learns."""
+    """Thought and answer of the last turn: what the model has to write itself, it learns."""
     turn = conversation.turns[-1]
     answer = Segment(f"{turn.reply}<|im_end|>", learn=True)
     if not conversation.writes_thought:
@@ -180,7 +184,7 @@ def _last_reply(conversation: Conversation) -> list[Segment]:
 
 
 def segments(conversation: Conversation) -> list[Segment]:
-    """The conversation in the chat format; thoughts of earlier turns are left out, as the template does."""
+    """The conversation in the chat format; earlier thoughts are left out, as in the template."""
     parts = []
     if conversation.system is not None:
         parts.append(Segment(f"<|im_start|>system\n{conversation.system}<|im_end|>\n"))
@@ -232,7 +236,16 @@ PROBES = (
     Probe("你都会些什么呢？", "加减法"),
     Probe("鲁迅是哪里人？", "不知道"),
     Probe("what is 34 times 12?", "too hard"),
-    Probe("and now 407 minus 1250 please", "-843", (("hi", "Hello! I am tiny."), ("5+8", "5 + 8 = 13"))),
-    Probe("thank you!", "welcome", (("what is 20 + 22?", "20 + 22 = 42"),), "You are a helpful assistant."),
+    Probe(
+        "and now 407 minus 1250 please",
+        "-843",
+        (("hi", "Hello! I am tiny."), ("5+8", "5 + 8 = 13")),
+    ),
+    Probe(
+        "thank you!",
+        "welcome",
+        (("what is 20 + 22?", "20 + 22 = 42"),),
+        "You are a helpful assistant.",
+    ),
     Probe("3456加5678是多少 /no_think", "9134", (("你好", "你好！我是 tiny。"),)),
 )

@@ -1,7 +1,8 @@
 """Train tiny's byte-level BPE tokenizer in the manner of Qwen3's.
 
-Same normaliser, same split (digits one by one), same 26 added tokens in the same order with the same flags; only the
-merges are our own, learnt from the lessons, so that a model of a few million parameters can afford its embedding.
+Same normaliser, same split (digits one by one), same 26 added tokens in the same order with the
+same flags; only the merges are our own, learnt from the lessons, so that a model of a few million
+parameters can afford its embedding.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ SPLIT = (
 )
 CONTROL = (  # special: skipped when decoding for display
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
-    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>",
-    "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 VISIBLE = (  # not special: they stay in decoded text, because programs read them there
-    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
-    "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>",
+    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
+    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>",
+    "<think>", "</think>",
 )  # fmt: skip
 
 
@@ -56,8 +58,12 @@ def train(seed: int, entries: int, count: int) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
-    tokenizer.post_processor = ByteLevelProcessor(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel(
+        add_prefix_space=False, trim_offsets=False, use_regex=False
+    )
+    tokenizer.post_processor = ByteLevelProcessor(
+        add_prefix_space=False, trim_offsets=False, use_regex=False
+    )
     trainer = BpeTrainer(
         vocab_size=entries,
         show_progress=False,
@@ -72,7 +78,9 @@ def train(seed: int, entries: int, count: int) -> Tokenizer:
 
 
 def _added(text: str, special: bool) -> AddedToken:
-    return AddedToken(text, lstrip=False, rstrip=False, normalized=False, single_word=False, special=special)
+    return AddedToken(
+        text, lstrip=False, rstrip=False, normalized=False, single_word=False, special=special
+    )
 
 
 def tokenizer_config(tokenizer: Tokenizer, template: str, length: int) -> dict[str, object]:
@@ -109,7 +117,9 @@ def tokenizer_config(tokenizer: Tokenizer, template: str, length: int) -> dict[s
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the three tokenizer files")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the three tokenizer files"
+    )
     parser.add_argument("--entries", type=int, default=2100, help="entries before the added tokens")
     parser.add_argument("--lessons", type=int, default=60_000, help="conversations to learn from")
     parser.add_argument("--seed", type=int, default=3)

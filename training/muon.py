@@ -1,10 +1,12 @@
-"""Muon: momentum whose matrix steps are made orthogonal, for stacks of matrices too (the experts of a layer).
+"""Muon: momentum whose matrix steps are made orthogonal, for stacks of matrices (experts) too.
 
-Keller Jordan, https://kellerjordan.github.io/posts/muon/. On these lessons it needs about half the steps of AdamW.
+Keller Jordan, https://kellerjordan.github.io/posts/muon/. Small models learn arithmetic in fewer
+steps with it, and on a CPU every step is dear.
 """
 
 from __future__ import annotations
 
+import team
 import torch
 from torch import Tensor
 
@@ -28,16 +30,24 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """One update; the processes of a team share the work of making the steps orthogonal."""
         for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                state = self.state[param]
-                if not state:
-                    state["average"] = torch.zeros_like(param)
-                state["average"].lerp_(param.grad, 1 - group["momentum"])
-                look_ahead = param.grad.lerp(state["average"], group["momentum"])
+            params = sorted(group["params"], key=Tensor.numel)
+            updates = [self._look_ahead(param, group["momentum"]) for param in params]
+            for place, update in enumerate(updates):
+                mine = place % team.size() == team.rank()
+                updates[place] = orthogonal(update) if mine else torch.zeros_like(update)
+            team.add_up(updates)
+            for param, update in zip(params, updates, strict=True):
                 size = max(1.0, param.size(-2) / param.size(-1)) ** 0.5
                 param.mul_(1 - group["lr"] * group["weight_decay"])
-                param.add_(orthogonal(look_ahead), alpha=-group["lr"] * size)
+                param.add_(update, alpha=-group["lr"] * size)
+
+    def _look_ahead(self, param: Tensor, momentum: float) -> Tensor:
+        """The Nesterov average of the gradients."""
+        assert param.grad is not None
+        state = self.state[param]
+        if not state:
+            state["average"] = torch.zeros_like(param)
+        state["average"].lerp_(param.grad, 1 - momentum)
+        return param.grad.lerp(state["average"], momentum)

@@ -1,7 +1,8 @@
 """Sums and differences: problems, the train/test split, wordings, answers and thoughts.
 
-The split is by problem: a pair of operands is either in the lessons or in the examination, in every wording,
-order and operation, so that the measured accuracy is about unseen arithmetic and not about remembered lines.
+The split is by problem: a pair of operands is either in the lessons or in the examination, in every
+wording, order and operation, so that the measured accuracy is about unseen arithmetic and not about
+remembered lines.
 """
 
 from __future__ import annotations
@@ -18,41 +19,47 @@ PLACES = {
 
 ASK = {
     ("en", "+"): (
-        "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=", "{a}+{b}=?", "{a} + {b}?", "{a} plus {b}",
-        "What is {a} + {b}?", "What is {a} plus {b}?", "What's {a} + {b}?", "What's {a} plus {b}?",
-        "How much is {a} + {b}?", "How much is {a} plus {b}?", "How much is {a}+{b}?", "Add {a} and {b}.",
-        "Add {a} to {b}", "Please add {a} and {b}.", "Can you add {a} and {b}?", "Sum of {a} and {b}",
-        "Calculate {a} + {b}", "Calculate {a}+{b}.", "Compute {a} + {b}", "Compute {a} plus {b}.",
-        "What is the sum of {a} and {b}?", "Can you compute {a} + {b}?", "Could you work out {a} plus {b}?",
-        "Tell me {a} + {b}.", "Tell me the sum of {a} and {b}.", "I need {a} + {b}.", "Solve {a}+{b}",
-        "Please calculate {a} + {b}.", "Do you know what {a} + {b} is?", "What does {a} + {b} make?",
-        "What do {a} and {b} make together?", "{a} and {b} together?", "Now {a} + {b}", "And {a} + {b}?",
-        "Then what is {a} + {b}?", "Work out {a} + {b} for me", "{a} added to {b}", "Evaluate {a} + {b}.",
+        "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=", "{a}+{b}=?", "{a} + {b}?",
+        "{a} plus {b}", "What is {a} + {b}?", "What is {a} plus {b}?", "What's {a} + {b}?",
+        "What's {a} plus {b}?", "How much is {a} + {b}?", "How much is {a} plus {b}?",
+        "How much is {a}+{b}?", "Add {a} and {b}.", "Add {a} to {b}", "Please add {a} and {b}.",
+        "Can you add {a} and {b}?", "Sum of {a} and {b}", "Calculate {a} + {b}",
+        "Calculate {a}+{b}.", "Compute {a} + {b}", "Compute {a} plus {b}.",
+        "What is the sum of {a} and {b}?", "Can you compute {a} + {b}?",
+        "Could you work out {a} plus {b}?", "Tell me {a} + {b}.", "Tell me the sum of {a} and {b}.",
+        "I need {a} + {b}.", "Solve {a}+{b}", "Please calculate {a} + {b}.",
+        "Do you know what {a} + {b} is?", "What does {a} + {b} make?",
+        "What do {a} and {b} make together?", "{a} and {b} together?", "Now {a} + {b}",
+        "And {a} + {b}?", "Then what is {a} + {b}?", "Work out {a} + {b} for me",
+        "{a} added to {b}", "Evaluate {a} + {b}.",
     ),
     ("en", "-"): (
-        "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=", "{a}-{b}=?", "{a} - {b}?", "{a} minus {b}",
-        "What is {a} - {b}?", "What is {a} minus {b}?", "What's {a} - {b}?", "What's {a} minus {b}?",
-        "How much is {a} - {b}?", "How much is {a} minus {b}?", "How much is {a}-{b}?",
-        "Subtract {b} from {a}.", "Please subtract {b} from {a}.", "Can you subtract {b} from {a}?",
-        "Take {b} away from {a}", "Take {b} from {a}.", "Calculate {a} - {b}", "Calculate {a}-{b}.",
-        "Compute {a} - {b}", "Compute {a} minus {b}.", "Can you compute {a} - {b}?", "{a} − {b}",
-        "Could you work out {a} minus {b}?", "Tell me {a} - {b}.", "I need {a} - {b}.", "Solve {a}-{b}",
-        "Please calculate {a} - {b}.", "Do you know what {a} - {b} is?", "{a} less {b}", "Now {a} - {b}",
+        "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a}-{b}=", "{a}-{b}=?", "{a} - {b}?",
+        "{a} minus {b}", "What is {a} - {b}?", "What is {a} minus {b}?", "What's {a} - {b}?",
+        "What's {a} minus {b}?", "How much is {a} - {b}?", "How much is {a} minus {b}?",
+        "How much is {a}-{b}?", "Subtract {b} from {a}.", "Please subtract {b} from {a}.",
+        "Can you subtract {b} from {a}?", "Take {b} away from {a}", "Take {b} from {a}.",
+        "Calculate {a} - {b}", "Calculate {a}-{b}.", "Compute {a} - {b}", "Compute {a} minus {b}.",
+        "Can you compute {a} - {b}?", "{a} − {b}", "Could you work out {a} minus {b}?",
+        "Tell me {a} - {b}.", "I need {a} - {b}.", "Solve {a}-{b}", "Please calculate {a} - {b}.",
+        "Do you know what {a} - {b} is?", "{a} less {b}", "Now {a} - {b}",
         "What is left of {a} after taking {b} away?", "And {a} - {b}?", "Then what is {a} - {b}?",
         "Work out {a} - {b} for me", "What does {a} - {b} make?", "Evaluate {a} - {b}.",
     ),
     ("zh", "+"): (
-        "{a}+{b}", "{a}+{b}=", "{a}+{b}=?", "{a} + {b} 等于多少？", "{a}加{b}", "{a}加{b}等于多少？",
-        "{a}加{b}等于几？", "{a}加上{b}是多少？", "{a} 加 {b} 是多少？", "计算{a}+{b}", "请计算 {a} + {b}",
-        "请计算{a}加{b}。", "帮我算一下{a}+{b}", "帮我算{a}加{b}", "算一下 {a} + {b}", "{a}与{b}的和是多少？",
-        "{a}和{b}加起来是多少？", "求{a}加{b}的和", "请问{a}+{b}是多少？", "{a}加{b}得多少？", "那{a}+{b}呢？",
+        "{a}+{b}", "{a}+{b}=", "{a}+{b}=?", "{a} + {b} 等于多少？", "{a}加{b}",
+        "{a}加{b}等于多少？", "{a}加{b}等于几？", "{a}加上{b}是多少？", "{a} 加 {b} 是多少？",
+        "计算{a}+{b}", "请计算 {a} + {b}", "请计算{a}加{b}。", "帮我算一下{a}+{b}",
+        "帮我算{a}加{b}", "算一下 {a} + {b}", "{a}与{b}的和是多少？", "{a}和{b}加起来是多少？",
+        "求{a}加{b}的和", "请问{a}+{b}是多少？", "{a}加{b}得多少？", "那{a}+{b}呢？",
         "{a}+{b}等于几", "请把{a}和{b}加起来。", "告诉我{a}+{b}的结果",
     ),
     ("zh", "-"): (
-        "{a}-{b}", "{a}-{b}=", "{a}-{b}=?", "{a} - {b} 等于多少？", "{a}减{b}", "{a}减{b}等于多少？",
-        "{a}减{b}等于几？", "{a}减去{b}是多少？", "{a} 减 {b} 是多少？", "计算{a}-{b}", "请计算 {a} - {b}",
-        "请计算{a}减{b}。", "帮我算一下{a}-{b}", "帮我算{a}减{b}", "算一下 {a} - {b}", "{a}与{b}的差是多少？",
-        "从{a}里减去{b}是多少？", "求{a}减{b}的差", "请问{a}-{b}是多少？", "{a}减{b}得多少？", "那{a}-{b}呢？",
+        "{a}-{b}", "{a}-{b}=", "{a}-{b}=?", "{a} - {b} 等于多少？", "{a}减{b}",
+        "{a}减{b}等于多少？", "{a}减{b}等于几？", "{a}减去{b}是多少？", "{a} 减 {b} 是多少？",
+        "计算{a}-{b}", "请计算 {a} - {b}", "请计算{a}减{b}。", "帮我算一下{a}-{b}",
+        "帮我算{a}减{b}", "算一下 {a} - {b}", "{a}与{b}的差是多少？", "从{a}里减去{b}是多少？",
+        "求{a}减{b}的差", "请问{a}-{b}是多少？", "{a}减{b}得多少？", "那{a}-{b}呢？",
         "{a}-{b}等于几", "请用{a}减去{b}。", "告诉我{a}-{b}的结果",
     ),
 }  # fmt: skip
@@ -78,7 +85,7 @@ class Problem:
 
     @property
     def in_exam(self) -> bool:
-        """True when this pair of operands is kept out of the lessons (in both orders, both operations)."""
+        """True when this pair is kept out of the lessons (in both orders, both operations)."""
         pair = f"{min(self.a, self.b)},{max(self.a, self.b)}"
         return zlib.crc32(pair.encode()) % EXAM_SHARE == 0
 
@@ -113,7 +120,7 @@ def wording(problem: Problem, lang: str, rng: Random) -> str:
 
 
 def language(asked: str) -> str:
-    """The language of the thought: Chinese only where the question shows it; a bare "12+5" does not."""
+    """The language of the thought: Chinese only where the question shows it."""
     return "zh" if any("\u4e00" <= char <= "\u9fff" for char in asked) else "en"
 
 
@@ -153,7 +160,7 @@ def _subtract_lines(a: int, b: int, lang: str) -> list[str]:
 
 
 def thought(problem: Problem, lang: str) -> str:
-    """The working, in the order in which one does it on paper: a digit needs only what stands above it."""
+    """The working in the order of paper: a digit needs only what stands above it."""
     a, b = problem.a, problem.b
     head = f"{a} {problem.op} {b}"
     if problem.op == "+":

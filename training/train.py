@@ -1,10 +1,10 @@
 """Train tiny from nothing on a CPU: a Qwen3-MoE of Transformers, our lessons, a time budget.
 
-    python train.py --tokenizer TOKENIZER --work WORK --out OUT --minutes 35
+    torchrun --nproc-per-node 2 train.py --tokenizer TOKENIZER --work WORK --out OUT --minutes 45
 
-The same command continues an interrupted run from WORK. OUT receives a normal Hugging Face checkpoint, renewed as a
-whole at every report. The learning rate follows the share of the budget that is spent, so a shorter budget still
-ends with a complete schedule.
+The same command continues an interrupted run from WORK. OUT receives a normal Hugging Face
+checkpoint, renewed as a whole at every report. The learning rate follows the share of the budget
+that is spent, so a shorter budget still ends with a complete schedule.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import team
 import torch
 import torch.nn.functional as F
 from classroom import Batch, batches, exam_rows, strict_accuracy
@@ -26,12 +27,15 @@ from torch import Tensor
 from transformers import GenerationConfig, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 
-MATRICES = ("self_attn.", "mlp.experts.")  # learnt with Muon; embedding, router and norms with AdamW
+MATRICES = (
+    "self_attn.",
+    "mlp.experts.",
+)  # learnt with Muon; embedding, router and norms with AdamW
 PEAK = {"muon": 0.02, "adam": 2e-3}
 
 
 def experts_forward(self: Qwen3MoeExperts, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-    """Transformers' expert layer with the tokens sorted by expert: the same sums, faster on a CPU."""
+    """Transformers' expert layer, tokens sorted by expert: the same sums, faster on a CPU."""
     flat = chosen.reshape(-1)
     order = flat.argsort(stable=True)
     token = order // chosen.shape[1]
@@ -89,25 +93,25 @@ def generation_config(config: Qwen3MoeConfig) -> GenerationConfig:
 
 
 def balancing_loss(router_logits: tuple[Tensor, ...], real: Tensor, top_k: int) -> Tensor:
-    """Qwen's global-batch load balancing: N_E * sum_i f_i * p_i, the mean over layers (arXiv 2501.11873).
+    """Qwen's global-batch load balancing: N_E * sum_i f_i * p_i (arXiv 2501.11873), mean of layers.
 
-    f_i is the share of the choices that went to expert i, p_i the mean router probability of expert i. f is counted
-    over the whole batch, not over each sequence, so that experts are free to specialise on kinds of text; here the
-    batch is on one device, so no synchronisation is needed. Perfect balance gives 1. Padding is left out.
+    f_i is the share of the choices that went to expert i, p_i its mean router probability. f is
+    counted over the whole batch of all processes, not over each sequence, so that experts are free
+    to specialise on kinds of text. Perfect balance gives 1. Padding is left out.
     """
     kept = real.reshape(-1)
-    losses = []
-    for logits in router_logits:
-        probabilities = logits[kept].softmax(dim=-1, dtype=torch.float32)
-        experts = probabilities.shape[-1]
-        chosen = probabilities.detach().topk(top_k, dim=-1).indices.reshape(-1)
-        f = torch.bincount(chosen, minlength=experts) / chosen.numel()
-        losses.append(experts * (f * probabilities.mean(dim=0)).sum())
-    return torch.stack(losses).mean()
+    layers = torch.stack([logits[kept] for logits in router_logits])
+    probabilities = layers.softmax(dim=-1, dtype=torch.float32)
+    experts = probabilities.shape[-1]
+    chosen = probabilities.detach().topk(top_k, dim=-1).indices
+    counts = F.one_hot(chosen, experts).sum(dim=(1, 2)).float()
+    team.add_up([counts])
+    f = counts / counts.sum(dim=-1, keepdim=True)
+    return experts * (f * probabilities.mean(dim=1)).sum(dim=-1).mean()
 
 
 def batch_loss(model: Qwen3MoeForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross entropy of the tokens to learn (logits are made only for them) and the balancing loss."""
+    """Cross entropy of the tokens to learn (only they get logits) and the balancing loss."""
     output = model.model(input_ids=batch.ids, output_router_logits=True, use_cache=False)
     target = batch.learn[:, 1:]
     hidden = output.last_hidden_state[:, :-1][target]
@@ -160,14 +164,33 @@ def make_run(config: Qwen3MoeConfig, seed: int) -> Run:
     matrices = [p for name, p in named if p.ndim >= 2 and any(part in name for part in MATRICES)]
     chosen = {id(p) for p in matrices}
     others = [p for _, p in named if id(p) not in chosen]
-    adam = torch.optim.AdamW(others, lr=PEAK["adam"], betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    adam = torch.optim.AdamW(
+        others, lr=PEAK["adam"], betas=(0.9, 0.95), weight_decay=0.0, fused=True
+    )
     return Run(model, [Muon(matrices, lr=PEAK["muon"]), adam])
+
+
+def share_gradients(model: torch.nn.Module) -> None:
+    """The mean gradient of the team; an expert that met no token has none yet."""
+    grads = []
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param) if param.grad is None else param.grad / team.size()
+        grads.append(param.grad)
+    team.add_up(grads)
+
+
+def team_clock(spent: float) -> float:
+    """The clock of process 0, so that all have one learning rate and stop together."""
+    clock = torch.tensor([spent if team.rank() == 0 else 0.0], dtype=torch.float64)
+    team.add_up([clock])
+    return float(clock)
 
 
 def train_step(run: Run, batch: Batch, scale: float, balance: float) -> tuple[float, float]:
     """Forward, backward and one update."""
     talk, even = batch_loss(run.model, batch)
     (talk + balance * even).backward()
+    share_gradients(run.model)
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimizer, peak in zip(run.optimizers, PEAK.values(), strict=True):
         for group in optimizer.param_groups:
@@ -199,7 +222,7 @@ def report(run: Run, tokenizer: Tokenizer, losses: list[tuple[float, float]], lo
     """One JSON line: losses since the last one and the strict accuracy on unseen problems."""
     pad = run.model.config.pad_token_id
     scores = {
-        name: strict_accuracy(run.model, exam_rows(tokenizer, 1, 200, thinking), pad)
+        name: strict_accuracy(run.model, exam_rows(tokenizer, 1, 100, thinking), pad)
         for name, thinking in (("direct", False), ("thinking", True))
     }
     talk, even = (sum(column) / len(column) for column in zip(*losses, strict=True))
@@ -216,34 +239,44 @@ def train(run: Run, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
     losses: list[tuple[float, float]] = []
     reported = run.spent
     while run.spent < options.minutes * 60:
-        for batch in batches(tokenizer, options.seed, run.block, options.tokens, pad):
+        lessons = list(batches(tokenizer, options.seed, run.block, options.tokens, pad))
+        whole = len(lessons) // team.size() * team.size()
+        for batch in lessons[team.rank() : whole : team.size()]:
             begun = time.monotonic()
             progress = run.spent / (options.minutes * 60)
             losses.append(train_step(run, batch, rate(progress), options.balance))
-            run.spent += time.monotonic() - begun
+            run.spent = team_clock(run.spent + time.monotonic() - begun)
         run.block += 1
         if run.spent - reported > options.every * 60 or run.spent >= options.minutes * 60:
             reported = run.spent
-            report(run, tokenizer, losses, options.work / "log.jsonl")
+            if team.rank() == 0:
+                report(run, tokenizer, losses, options.work / "log.jsonl")
+                run.save(options.work / "run.pt")
+                export(run, options.tokenizer, options.out)
             losses.clear()
-            run.save(options.work / "run.pt")
-            export(run, options.tokenizer, options.out)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of make_tokenizer.py")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the log and the resumable state")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the Hugging Face checkpoint")
-    parser.add_argument("--minutes", type=float, default=35.0, help="time budget, over all sittings")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for the log and the resumable state"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the Hugging Face checkpoint"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=35.0, help="time budget, over all sittings"
+    )
     parser.add_argument("--every", type=float, default=3.0, help="minutes between reports")
-    parser.add_argument("--tokens", type=int, default=4096, help="ids in a batch")
+    parser.add_argument("--tokens", type=int, default=1280, help="ids in a process's batch")
     parser.add_argument("--balance", type=float, default=0.01, help="weight of the balancing loss")
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    team.join()
     options.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
     run = make_run(make_config(tokenizer), options.seed)
