@@ -59,12 +59,13 @@ def mlx_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 
 def check_shapes(found: Mapping[str, Shape], config: ModelConfig) -> None:
-    """Compare the tensors of a Hugging Face folder with its config.
+    """Compare the tensors of a folder, of either layout, with its config.
 
     Raises:
         CheckpointError: names what is missing, unexpected or of another shape, and how many.
     """
-    expected = expected_shapes(config)
+    stacked = config.quantization is not None or any(".switch_mlp." in name for name in found)
+    expected = mlx_shapes(config) if stacked else expected_shapes(config)
     missing = [name for name in expected if name not in found]
     if missing:
         raise CheckpointError(
@@ -121,13 +122,18 @@ def _mlp(prefix: str, hidden: int, width: int) -> Iterator[tuple[str, Shape]]:
 
 
 def _packed(config: ModelConfig, plain: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
+    """The plain shapes, with each quantised matrix replaced by its two or three tensors.
+
+    mlx-lm leaves a matrix plain, and does not say so, where its rows are not whole groups.
+    """
     for name, shape in plain.items():
         path = name.removesuffix(".weight")
         choice = config.quantization_of(path) if len(shape) > 1 else None
-        if choice is None:
+        if choice is None or shape[-1] % choice.group_size:
             yield name, shape
             continue
         *rows, columns = shape
         yield name, (*rows, columns * choice.bits // 32)
         yield f"{path}.scales", (*rows, columns // choice.group_size)
-        yield f"{path}.biases", (*rows, columns // choice.group_size)
+        if choice.mode == "affine":  # the floating formats (mxfp4, …) have no biases
+            yield f"{path}.biases", (*rows, columns // choice.group_size)

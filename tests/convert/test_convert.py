@@ -52,6 +52,12 @@ def _assert_equal(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> Non
         assert mx.array_equal(ours[name], value), name
 
 
+def _assert_shapes(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    found = {name: info.shape for name, info in checkpoint.tensors.items()}
+    assert found == mlx_shapes(ModelConfig.from_dict(checkpoint.config))
+
+
 # Against mlx-lm. One process converts all the cases, since its import takes over a second.
 
 CASES: dict[str, tuple[dict[str, Any], int | None, int]] = {
@@ -89,6 +95,7 @@ def test_bits_equal_those_of_mlx_lm(case: str, tmp_path: Path, mlx_lm_convert: A
         )  # fmt: skip
     convert(source, tmp_path / "ours", bits=bits, group_size=group_size)
     _assert_equal(_tensors(tmp_path / "ours"), _tensors(tmp_path / "theirs"))
+    _assert_shapes(tmp_path / "theirs")  # and so their folders can be read by ours
     ours, theirs = _config(tmp_path / "ours"), _config(tmp_path / "theirs")
     if bits is None:
         assert "quantization" not in ours
@@ -122,10 +129,9 @@ def test_mlx_lm_loads_it(options: dict[str, Any], tmp_path: Path, mlx_lm_convert
 def test_the_folder_agrees_with_its_config(tmp_path: Path, bits: int | None, moe: bool) -> None:
     source = write_checkpoint(tmp_path / "source", moe=moe, tokenizer=True)
     report = convert(source, tmp_path / "target", bits=bits)
+    _assert_shapes(tmp_path / "target")
     checkpoint = open_checkpoint(tmp_path / "target")
     config = ModelConfig.from_dict(checkpoint.config)
-    found = {name: info.shape for name, info in checkpoint.tensors.items()}
-    assert found == mlx_shapes(config)
     assert checkpoint.weight_bytes == report.target_bytes == quantized_bytes(config, bits)
     assert report.source_bytes == open_checkpoint(source).weight_bytes
     assert {path.name for path in (tmp_path / "target").iterdir()} == {
