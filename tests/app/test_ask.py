@@ -1,0 +1,149 @@
+"""`qwen3-mlx ask` and the command line around it, as a user or a script meets them."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import write_checkpoint
+
+from qwen3_mlx_app.cli import main
+
+
+class _Pipe(io.TextIOWrapper):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+
+
+@pytest.fixture(autouse=True)
+def _no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", _Pipe(b""))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("ask") / "model"
+    return str(write_checkpoint(folder, dtype="F32", tokenizer=True))
+
+
+def test_the_answer_goes_to_stdout(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "-m", model, "--seed", "1", "--max-tokens", "5", "hi"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("\n")
+    assert err == ""
+
+
+def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "-m", model, "--seed", "1", "--max-tokens", "5", "--json", "hi"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+
+    assert set(reply) == {
+        "text", "thinking", "finish_reason", "model", "usage", "timing", "memory",
+    }  # fmt: skip
+    assert set(reply["usage"]) == {"prompt_tokens", "thinking_tokens", "answer_tokens"}
+    assert set(reply["timing"]) == {
+        "load_seconds", "ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second",
+    }  # fmt: skip
+    assert reply["memory"]["peak_bytes"] > 0
+
+
+def test_the_prompt_is_argument_then_pipe(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tokens(*words: str, piped: bytes = b"") -> int:
+        monkeypatch.setattr(sys, "stdin", _Pipe(piped))
+        assert main(["ask", "-m", model, "--max-tokens", "1", "--json", *words]) == 0
+        count: int = json.loads(capsys.readouterr().out)["usage"]["prompt_tokens"]
+        return count
+
+    both = tokens("translate:", piped="grüß dich".encode())
+    assert (
+        both
+        == tokens("translate:\n\ngrüß dich")
+        == tokens(piped="translate:\n\ngrüß dich".encode())
+    )
+
+
+def test_a_prompt_file(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "prompt.txt").write_text("hello")
+    arguments = ["ask", "-m", model, "--max-tokens", "1", "--json"]
+    assert main([*arguments, "-f", str(tmp_path / "prompt.txt")]) == 0
+    from_file = json.loads(capsys.readouterr().out)["usage"]
+    assert main([*arguments, "hello"]) == 0
+    assert json.loads(capsys.readouterr().out)["usage"] == from_file
+
+
+def test_the_last_model_is_the_default(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "-m", model, "--max-tokens", "1", "hi"]) == 0
+    capsys.readouterr()
+    assert main(["ask", "--max-tokens", "1", "--json", "hi"]) == 0
+    out, err = capsys.readouterr()
+
+    assert json.loads(out)["model"] == model
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "the prompt is empty"),
+        (["   "], "the prompt is empty"),
+        (["-f", "{tmp}/absent.txt"], "cannot read the prompt file"),
+        (["-f", "{tmp}/latin.txt"], "is not UTF-8 text (byte 1)"),
+        (["-m", "{tmp}", "hi"], "no config.json"),
+        (["-m", "gpt-5", "hi"], "qwen3-mlx models"),
+        (["-m", "", "hi"], "-m is empty"),
+        (["-m", "{model}", "--top-p", "7", "hi"], "top_p is 7.0"),
+        (["-m", "{model}", "--max-tokens", "0", "hi"], "at least 1"),
+        (["-m", "{model}", "{long}"], "the context 4,096"),
+        (["-m", "{model}", "--raw", "--think", "hi"], "raw prompt"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    arguments: list[str],
+    sentence: str,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "latin.txt").write_bytes("für".encode("latin-1"))
+    words = {"{tmp}": str(tmp_path), "{model}": model, "{long}": "x" * 5000}
+    for mark, word in words.items():
+        arguments = [each.replace(mark, word) for each in arguments]
+
+    assert main(["ask", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize("flag", [["--temperature", "warm"], ["--max-tokens", "1.5"], ["--wat"]])
+def test_unknown_flag_values_are_status_2(
+    flag: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["ask", *flag, "hi"])
+    assert stop.value.code == 2
+    assert "usage: qwen3-mlx" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("ask", "chat", "convert", "models", "examples:"))
+
+
+def test_a_reader_that_leaves_ends_it_quietly(model: str) -> None:
+    command = f"{sys.executable} -m qwen3_mlx_app.cli ask -m {model} --seed 1 hi | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, stdin=subprocess.DEVNULL
+    )
+    assert done.stderr == b""
+    assert done.returncode in (0, 141)
