@@ -6,7 +6,6 @@ computed from them by the functions below, which also serve any other config.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -104,6 +103,8 @@ def find(name: str) -> Entry | None:
 
 def unknown_name(name: str) -> ModelNotFoundError:
     """The error for a name that nothing answers to, with the nearest names that exist."""
+    import difflib  # only for this error
+
     names = [entry.name for entry in entries()]
     words = _words(name.strip().lower())
     near = [known for known in names if words and words <= _words(known)]

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -145,6 +144,8 @@ def _state_file() -> Path:
 
 def _replace(file: Path, text: str) -> None:
     """Write beside the file and rename, so that a reader sees the old or the new, whole."""
+    import tempfile  # 5 ms, needed once per run and never before the answer
+
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
