@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint
+from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint, read_config
 from qwen3_mlx.errors import CheckpointError, OptionError
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -58,8 +58,8 @@ def read_parts(folder: Path) -> Parts:
         CheckpointError: a file is missing, damaged or does not fit the others.
         UnsupportedModelError: the model is not a Qwen3 text model.
     """
+    config = ModelConfig.from_dict(read_config(folder))  # says "not a Qwen3" before anything else
     checkpoint = open_checkpoint(folder)
-    config = ModelConfig.from_dict(checkpoint.config)
     check_shapes({name: info.shape for name, info in checkpoint.tensors.items()}, config)
     tokenizer = Tokenizer.from_folder(folder, config.vocab_size)
     if tokenizer.size > config.vocab_size:

@@ -15,9 +15,14 @@ import mlx.core as mx
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler
+from qwen3_mlx.model.compiled import CompiledStep
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 __all__ = ["Batch", "Prefilling"]
+
+# Compiling costs seconds where a C++ compiler is part of it (Linux) and a few steps' time
+# elsewhere. So nothing is compiled for the first token, nor for the short answer of a script.
+_COMPILE_AFTER = 32
 
 
 class Prefilling:
@@ -53,10 +58,15 @@ class Batch:
     Args:
         model: the weights.
         vocab: ids below this may be drawn; the padding of the vocabulary has no text.
+        compile_after: decode steps until the step is compiled; None for never.
     """
 
-    def __init__(self, model: Qwen3Model, vocab: int) -> None:
+    def __init__(
+        self, model: Qwen3Model, vocab: int, compile_after: int | None = _COMPILE_AFTER
+    ) -> None:
         self._model, self._vocab = model, vocab
+        self._plain_steps_left = compile_after
+        self._compiled: CompiledStep | None = None
         self.requests: list[Request] = []
         self._kv: KVCache | None = None
         self._drawn: mx.array | None = None
@@ -103,11 +113,20 @@ class Batch:
     def _issue(self, tokens: mx.array) -> mx.array:
         assert self._kv is not None
         assert self._sampler is not None
-        hidden = self._model.hidden(tokens[:, None], self._kv)
-        logits = self._model.logits(hidden[:, -1])[:, : self._vocab]
+        logits = self._logits(tokens[:, None], self._kv)[:, : self._vocab]
         drawn = _draw(logits, self.requests, self._sampler, self._penalties)
         mx.async_eval(drawn)
         return drawn
+
+    def _logits(self, ids: mx.array, kv: KVCache) -> mx.array:
+        """One step: ids (B, 1) -> logits (B, V), compiled once there was enough to do."""
+        if self._compiled is not None:
+            return self._compiled(ids, kv)
+        if self._plain_steps_left is not None:
+            self._plain_steps_left -= 1
+            if self._plain_steps_left <= 0:
+                self._compiled = CompiledStep(self._model)
+        return self._model.logits(self._model.hidden(ids, kv)[:, -1])
 
     def _join_penalties(self, request: Request, new: Penalties | None) -> None:
         if self._penalties is None and new is None:

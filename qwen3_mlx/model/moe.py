@@ -1,7 +1,7 @@
 """Mixture of experts: a router that picks T of E experts for each token.
 
 logits  (N, E)   router(x) for N = B L tokens
-weights (N, T)   probabilities of the chosen experts, in float32
+weights (N, T)   probabilities of the chosen experts, computed in float32
 output  (N, D)   the sum of weight times expert output
 """
 
@@ -31,18 +31,18 @@ class Experts(Protocol):
 
 
 def route(logits: mx.array, top_k: int, normalise: bool) -> tuple[mx.array, mx.array]:
-    """Choose experts from router logits (N, E): indices (N, T) and float32 weights (N, T).
+    """Choose experts from router logits (N, E): indices (N, T) and weights (N, T).
 
     The definition is: softmax over all E in float32, take the T largest, and divide them by
     their sum if `normalise` (norm_topk_prob). Normalised, that equals the softmax over the
     T largest logits alone, which is what is computed then: T exponentials instead of E.
     """
     chosen = mx.argpartition(logits, -top_k, axis=-1)[:, -top_k:]
-    picked = mx.take_along_axis(logits, chosen, axis=-1).astype(mx.float32)
     if normalise:
-        return chosen, mx.softmax(picked, axis=-1)
-    total = mx.logsumexp(logits.astype(mx.float32), axis=-1, keepdims=True)
-    return chosen, mx.exp(picked - total)
+        picked = mx.take_along_axis(logits, chosen, axis=-1)
+        return chosen, mx.softmax(picked, axis=-1, precise=True)
+    all_weights = mx.softmax(logits, axis=-1, precise=True)
+    return chosen, mx.take_along_axis(all_weights, chosen, axis=-1)
 
 
 class ResidentExperts:
@@ -88,8 +88,7 @@ class MoE:
         tokens = x.reshape(-1, D)
         chosen, weights = route(self.router(tokens), self.top_k, self.normalise)
         out = self.experts(tokens, chosen)
-        mixed = (out * weights[..., None].astype(out.dtype)).sum(axis=1)
-        return mixed.reshape(B, L, D)
+        return (weights[:, None].astype(out.dtype) @ out).reshape(B, L, D)
 
     def arrays(self) -> list[mx.array]:
         return [*self.router.arrays(), *self.experts.arrays()]
