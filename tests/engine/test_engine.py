@@ -14,6 +14,7 @@ from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen3_mlx.engine import batch
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
 from qwen3_mlx.errors import EngineError
@@ -190,11 +191,14 @@ def test_more_requests_than_rows_all_finish(engine: Engine) -> None:
 def test_a_fault_fails_its_requests_and_the_engine_goes_on(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, model = alone(engine, 1), engine.model
-    listener = Recorder({3: lambda: monkeypatch.setattr(model, "logits", broken) or False})
-
-    def broken(hidden: mx.array) -> mx.array:
+    def broken(*arguments: object) -> mx.array:
         raise RuntimeError("no device")
+
+    def break_it() -> bool:
+        monkeypatch.setattr(batch, "_draw", broken)
+        return False
+
+    expected, listener = alone(engine, 1), Recorder({3: break_it})
 
     engine.submit(request_for(1, listener))
     end = listener.end()
