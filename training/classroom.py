@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
 import education
 import torch
-from education import Conversation, Turn
+from education import Conversation, Segment, Turn
 from sums import language, thought
 from tokenizers import Tokenizer
 from torch import Tensor
 
-BLOCK = 1024  # conversations drawn, sorted by length and batched together
+BLOCK = 1024  # lessons drawn, sorted by length and batched together
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Batch:
 Encoded = tuple[list[int], list[bool]]
 
 
-def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
-    """Ids of a conversation, and for each whether the model learns to write it."""
+def encode(tokenizer: Tokenizer, segments: Iterable[Segment]) -> Encoded:
+    """Ids of a lesson, and for each whether the model learns to write it."""
     ids: list[int] = []
     learn: list[bool] = []
-    for segment in education.segments(conversation):
+    for segment in segments:
         piece = tokenizer.encode(segment.text).ids
         ids += piece
         learn += [
@@ -52,7 +52,7 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
 
 def batches(tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int) -> Iterator[Batch]:
     """The batches of one block, of about `tokens` ids each, rows of like length together."""
-    rows = [encode(tokenizer, talk) for talk in education.conversations(seed, block, BLOCK)]
+    rows = [encode(tokenizer, parts) for parts in education.lessons(seed, block, BLOCK)]
     rows.sort(key=lambda row: len(row[0]))
     groups: list[list[Encoded]] = [[]]
     for row in rows:
@@ -69,7 +69,8 @@ def exam_rows(tokenizer: Tokenizer, seed: int, count: int, thinking: bool) -> li
     rows = []
     for asked, problem in education.exam(seed, count):
         turn = Turn(asked, problem.answer, thought(problem, language(asked)))
-        rows.append(encode(tokenizer, Conversation([turn], None, thinking, thinking)))
+        talk = Conversation([turn], None, thinking, thinking)
+        rows.append(encode(tokenizer, education.segments(talk)))
     return rows
 
 

@@ -16,6 +16,7 @@ import sums
 from phrases import SUBJECTS
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
+DRILL_SHARE, DRILL_LENGTH = 0.35, 5
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 BUDGET_SPENT = (
     "\n\nConsidering the limited time by the user, "
@@ -155,7 +156,7 @@ def draw_conversation(rng: Random) -> Conversation:
         spoken = lang if rng.random() < 0.93 else rng.choice(("en", "zh"))
         turns.append(rng.choices(draws, weights)[0](spoken, rng))
     system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
-    conversation = Conversation(turns, system, thinking=rng.random() < 0.45)
+    conversation = Conversation(turns, system, thinking=rng.random() < 0.6)
     conversation.writes_thought = conversation.thinking
     if rng.random() < 0.4:
         _switch(conversation, rng)
@@ -195,6 +196,24 @@ def segments(conversation: Conversation) -> list[Segment]:
     last = conversation.turns[-1].user
     parts.append(Segment(f"<|im_start|>user\n{last}<|im_end|>\n<|im_start|>assistant\n"))
     return parts + _last_reply(conversation)
+
+
+def drill(rng: Random) -> list[Segment]:
+    """Bare replies without questions: five times as many sums in the same number of tokens."""
+    parts = []
+    for _ in range(DRILL_LENGTH):
+        problem, result = sums.draw_problem(rng).answer.split("=")
+        parts.append(Segment(f"<|im_start|>assistant\n{problem}="))
+        parts.append(Segment(f"{result}<|im_end|>", learn=True))
+        parts.append(Segment("\n"))
+    return parts
+
+
+def lessons(seed: int, block: int, count: int) -> Iterator[list[Segment]]:
+    """Conversations and drills, ready to be encoded."""
+    rng = Random(f"drill {seed}/{block}")
+    for conversation in conversations(seed, block, count):
+        yield drill(rng) if rng.random() < DRILL_SHARE else segments(conversation)
 
 
 def exam(seed: int, count: int) -> list[tuple[str, sums.Problem]]:

@@ -58,9 +58,7 @@ def train(seed: int, entries: int, count: int) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel(
-        add_prefix_space=False, trim_offsets=False, use_regex=False
-    )
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = ByteLevelProcessor(
         add_prefix_space=False, trim_offsets=False, use_regex=False
     )
@@ -81,6 +79,16 @@ def _added(text: str, special: bool) -> AddedToken:
     return AddedToken(
         text, lstrip=False, rstrip=False, normalized=False, single_word=False, special=special
     )
+
+
+def as_json(tokenizer: Tokenizer) -> str:
+    """The file's text, with the idle fields set as in Qwen3's file, for readers that compare."""
+    content = json.loads(tokenizer.to_str())
+    byte_level = content["post_processor"]
+    content["pre_tokenizer"]["pretokenizers"][1] = byte_level
+    content["decoder"] = byte_level
+    content["model"] |= {"continuing_subword_prefix": "", "end_of_word_suffix": ""}
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def tokenizer_config(tokenizer: Tokenizer, template: str, length: int) -> dict[str, object]:
@@ -128,7 +136,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
     tokenizer = train(options.seed, options.entries, options.lessons)
-    tokenizer.save(str(options.out / "tokenizer.json"))
+    (options.out / "tokenizer.json").write_text(as_json(tokenizer), encoding="utf-8")
     config = tokenizer_config(tokenizer, template, options.length)
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (options.out / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
