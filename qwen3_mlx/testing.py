@@ -254,7 +254,7 @@ class FakeGeneration:
         """Wait for the next token's time; the reason to end instead of saying it, or None."""
         spoken = sum(self._counts.values())
         if spoken == self._answer.pause_after:
-            while not self._go.is_set() and not self._cancelled.wait(0.002):
+            while not self._go.is_set() and not self._cancelled.wait(0.01):
                 pass
         rate = self._answer.tokens_per_second
         if rate > 0:

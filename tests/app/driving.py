@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from textual.message_pump import MessagePump
 from textual.pilot import Pilot
 
 from qwen3_mlx.events import Timing
@@ -82,16 +84,38 @@ async def ready(pilot: Pilot[None], app: ChatApp) -> None:
     await wait_until(pilot, lambda: app.session.state.info is not None and app.chat.is_mounted)
 
 
-async def say(pilot: Pilot[None], app: ChatApp, text: str) -> None:
+async def press(app: ChatApp, *keys: str) -> None:
+    """Press keys and wait until all that they set off is handled.
+
+    Pilot's own press waits for an idle process, which an app that streams never is.
+    """
+    for key in keys:
+        app.simulate_key(key)
+        for _ in range(2):
+            focused = app.focused
+            path = [focused, *focused.ancestors] if focused is not None else [app.screen]
+            for node in [app, *path]:
+                await _handled(app, node)
+
+
+async def _handled(app: ChatApp, node: MessagePump) -> None:
+    """Wait until a node's queue is worked off; a node that is being closed has none."""
+    done = asyncio.Event()
+    node.call_later(done.set)
+    while not done.is_set() and node.is_running and app.is_running:
+        await asyncio.sleep(0.001)
+
+
+async def say(app: ChatApp, text: str) -> None:
     """Type into the composer and press Enter."""
     app.chat.composer.put(text)
-    await pilot.press("enter")
+    await press(app, "enter")
 
 
 async def ask(pilot: Pilot[None], app: ChatApp, text: str) -> None:
     """Ask and wait until the answer is drawn to its end."""
     count = app.session.state.numbers
-    await say(pilot, app, text)
+    await say(app, text)
     await wait_until(pilot, lambda: app.session.state.numbers > count)
     await drawn(pilot, app)
 

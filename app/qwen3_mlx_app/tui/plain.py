@@ -72,14 +72,17 @@ class PlainChat:
             self._follow(self.session.send(text))
 
     def _follow(self, turn: Turn | None) -> None:
-        """Print a turn while it grows. ^C stops the answer and keeps what was said."""
+        """Print a turn while it grows. ^C stops it and keeps what was said; a second one ends."""
         if turn is None:
             return
         thought, answer = _Lines(THOUGHT, self._print), _Lines(MODEL, self._print)
-        while turn.running:
+        stopping = False
+        while turn.running and not self._over:
             try:
                 self._wait(turn, thought, answer)
             except KeyboardInterrupt:
+                self._over = stopping
+                stopping = True
                 self.session.stop()
         self._say(turn, thought, answer)
         thought.end()

@@ -59,6 +59,10 @@ class Thought(Vertical):
     @on(Click, ".thought-title")
     def flip(self) -> None:
         """Open or fold this thought, whatever the view says of the others."""
+        for ancestor in self.ancestors:
+            if isinstance(ancestor, VerticalScroll):
+                # The line stays under the pointer; following goes on with the next message.
+                ancestor.release_anchor()
         if self._turn is not None and self._view is not None:
             self._own = not self.query_one(VerticalScroll).display
             self.sync(self._turn, self._view, self._turn.thought_started or 0.0)

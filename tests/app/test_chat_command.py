@@ -1,0 +1,127 @@
+"""`qwen3-mlx chat`: its flags, the choice between screen and lines, and a whole screen."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwen3_mlx.errors import ModelNotFoundError, OptionError
+from qwen3_mlx.interface import Sampling
+from qwen3_mlx.testing import FakeModel
+from qwen3_mlx_app import chat_command
+from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
+from qwen3_mlx_app.tui.stderr import log_path, stderr_to
+
+
+def parse(*argv: str) -> argparse.Namespace:
+    """Parse as the command line does."""
+    parser = argparse.ArgumentParser()
+    chat_command.add_parser(parser.add_subparsers())
+    return parser.parse_args(["chat", *argv])
+
+
+def test_every_flag_reaches_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n"))
+    model = FakeModel(["Hello."])
+    flags = "--system Brief. --no-think --temperature 0.5 --top-k 3 --max-tokens 9 --seed 4 --plain"
+    args = parse("-m", "tiny", *flags.split())
+    assert args.run(args, load=lambda progress: model) == 0
+    (call,) = model.calls
+    assert (call.system, call.thinking, call.max_tokens, call.seed) == ("Brief.", False, 9, 4)
+    assert call.sampling == Sampling(temperature=0.5, top_k=3)
+    assert "qwen3: Hello." in capsys.readouterr().out
+
+
+def test_a_pipe_needs_no_flag_and_a_first_user_gets_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"hi \xff\n"), "utf-8"))
+    model = FakeModel(["Hello."])
+    args = parse()
+    assert chat_command.run(args, load=lambda progress: model) == 0
+    captured = capsys.readouterr()
+    assert "note: This is tiny" in captured.err
+    assert captured.out.startswith("you: hi \ufffd\n")
+
+
+def test_a_wrong_name_ends_before_the_screen() -> None:
+    with pytest.raises(ModelNotFoundError):
+        chat_command.run(parse("-m", "no-such-model"))
+    with pytest.raises(OptionError):
+        chat_command.run(parse("-m", ""))
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert "--plain" in text
+
+
+@pytest.fixture
+def own_stderr() -> Iterator[None]:
+    """Tests may move file descriptor 2; pytest gets it back as it was."""
+    kept = os.dup(2)
+    yield
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+@pytest.mark.usefixtures("own_stderr")
+def test_file_descriptor_2_is_pointed_at_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "deep" / "chat.log"
+    screen, before = sys.__stderr__, os.fstat(2)
+    with stderr_to(log):
+        os.write(2, b"from C\n")
+        assert sys.__stderr__ is not screen
+        assert sys.__stderr__ is not None
+        assert os.path.sameopenfile(sys.__stderr__.fileno(), 2) is False
+    assert log.read_text() == "from C\n"
+    assert sys.__stderr__ is screen
+    assert os.fstat(2) == before
+
+
+@pytest.mark.usefixtures("own_stderr")
+def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with stderr_to(tmp_path / "file" / "chat.log"):
+        os.write(2, b"lost\n")
+
+
+def test_where_the_log_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert log_path() == tmp_path / "qwen3-mlx" / "chat.log"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert log_path().parts[-4:] == ("Library", "Logs", "qwen3-mlx", "chat.log")
+
+
+def test_pbcopy_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not copy_with_pbcopy("text")
+    program = tmp_path / "pbcopy"
+    program.write_text(f"#!/bin/sh\n/bin/cat > {tmp_path}/copied\n")
+    program.chmod(0o755)
+    assert copy_with_pbcopy("4 × 2")
+    assert (tmp_path / "copied").read_text() == "4 × 2"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert not copy_with_pbcopy("text")
+
+
+def test_the_command_and_the_app_import_no_more_than_they_need() -> None:
+    code = (
+        "import sys; import qwen3_mlx_app.chat_command; assert 'textual' not in sys.modules;"
+        "import qwen3_mlx_app.tui.app; heavy = {'mlx_lm', 'transformers',"
+        "'huggingface_hub', 'markdown_it'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

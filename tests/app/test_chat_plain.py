@@ -1,0 +1,165 @@
+"""Plain mode by function calls: labelled whole lines, and ^C where a test puts it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from qwen3_mlx.errors import EngineError
+from qwen3_mlx.events import Timing
+from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx_app.tui.commands import COMMANDS
+from qwen3_mlx_app.tui.plain import PlainChat
+from qwen3_mlx_app.tui.session import ChatOptions, Session
+
+TIMING = Timing(decode_tokens_per_second=74.0)
+
+
+class Terminal(io.StringIO):
+    """Input that says it is a terminal; a line `^C` raises what the key would."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines: Iterator[str] = iter(lines)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        line = next(self._lines, "")
+        if line == "^C":
+            raise KeyboardInterrupt
+        return line and line + "\n"
+
+
+def chat(
+    model: FakeModel, source: io.StringIO | str, options: ChatOptions | None = None
+) -> tuple[int, list[str]]:
+    """Run a chat to its end: the status and the lines."""
+    source = io.StringIO(source) if isinstance(source, str) else source
+    sink = io.StringIO()
+    status = PlainChat(Session(lambda progress: model, options), source, sink).run()
+    assert model.closed
+    assert "\x1b" not in sink.getvalue()
+    return status, sink.getvalue().splitlines()
+
+
+def test_a_pipe_gets_labelled_whole_lines() -> None:
+    answer = Answer("Four.\n\nReally.", thinking="2 and 2\nis 4", timing=TIMING, thinking_seconds=3)
+    model = FakeModel([answer, Answer("Five.", timing=TIMING)])
+    status, lines = chat(model, "2 + 2?\n\nand 1?")
+    assert status == 0
+    assert lines == [
+        "you: 2 + 2?",
+        "thought: 2 and 2",
+        "is 4",
+        "qwen3: Four.",
+        "",
+        "Really.",
+        "note: thought 3s, 3 tokens, 74 tok/s",
+        "you: and 1?",
+        "qwen3: Five.",
+        "note: 1 tokens, 74 tok/s",
+    ]
+    assert len(model.calls[1].messages) == 3
+
+
+def test_a_terminal_is_prompted_and_eof_ends() -> None:
+    status, lines = chat(FakeModel([Answer("Hi.", timing=TIMING)]), Terminal(["hello"]))
+    assert status == 0
+    assert lines[0] == "you: qwen3: Hi."
+    assert lines[-1] == "you: "
+
+
+def test_ctrl_c_at_the_prompt_ends() -> None:
+    status, lines = chat(FakeModel([]), Terminal(["^C", "never read"]))
+    assert (status, lines) == (0, ["you: "])
+
+
+def test_ctrl_c_in_an_answer_stops_it_and_keeps_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FakeModel([Answer("one two three", pause_after=2), "second"])
+    session = Session(lambda progress: model)
+    wait = session.worker.wait
+
+    presses = iter([KeyboardInterrupt()])
+
+    def interrupted(timeout: float) -> None:
+        wait(timeout)
+        if session.state.turns[0].answer_tokens == 2:
+            for press in presses:
+                raise press
+
+    monkeypatch.setattr(session.worker, "wait", interrupted)
+    sink = io.StringIO()
+    assert PlainChat(session, io.StringIO("go\nmore"), sink).run() == 0
+    lines = sink.getvalue().splitlines()
+    assert lines[:2] == ["you: go", "qwen3: one two"]
+    assert lines[2].startswith("note: stopped, 2 tokens")
+    assert "qwen3: second" in lines
+
+
+def test_a_second_ctrl_c_ends_even_if_the_answer_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(lambda progress: FakeModel([Answer("one two", pause_after=1)]))
+
+    def interrupted(timeout: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.worker, "wait", interrupted)
+    sink = io.StringIO()
+    assert PlainChat(session, io.StringIO("go\nmore"), sink).run() == 0
+    assert "you: more" not in sink.getvalue()
+
+
+def test_a_fault_is_a_note_and_the_status() -> None:
+    model = FakeModel([Answer("one two", error=EngineError("boom"), error_after=1), "fine"])
+    status, lines = chat(model, "a\nb")
+    assert status == 1
+    assert lines[1:3] == ["qwen3: one", "note: boom"]
+    assert "qwen3: fine" in lines
+
+
+def test_a_model_that_does_not_load() -> None:
+    def load(progress: object) -> FakeModel:
+        raise EngineError("no such model")
+
+    sink = io.StringIO()
+    assert PlainChat(Session(load), io.StringIO("a"), sink).run() == 1
+    assert "note: no such model" in sink.getvalue()
+
+
+def test_every_command_has_an_answer() -> None:
+    model = FakeModel([Answer("a", thinking="hm", notices=("careful",)), "b", "c", "d"])
+    script = [
+        "/no_think", "/think once", "/think", "/no_think now", "/retry", "/system Be kind.",
+        "/thoughts line", "/thoughts", "/thoughts up", "/copy", "/help", "/nope", "/new",
+        "/retry", "/system", "last", "/quit", "not read",
+    ]  # fmt: skip
+    status, lines = chat(model, "\n".join(script))
+    assert status == 0
+    assert [call.thinking for call in model.calls] == [True, False, True, True]
+    assert [call.prompt for call in model.calls] == ["once", "now", "now", "last"]
+    assert model.calls[3].system is None
+    assert len(model.calls[3].messages) == 1
+    assert "note: careful" in lines
+    assert "you: not read" not in lines
+    for command in COMMANDS:
+        assert any(line.startswith(f"note: {command.usage}: ") for line in lines)
+
+
+def test_thoughts_can_be_left_out() -> None:
+    answer = Answer("a", thinking="secret")
+    _, lines = chat(FakeModel([answer, answer]), "/thoughts line\nx\n/thoughts open\ny\n")
+    assert [line for line in lines if "secret" in line] == ["thought: secret"]
+    assert lines.index("thought: secret") > lines.index("you: y")
+
+
+def test_the_options_reach_the_model() -> None:
+    model = FakeModel(["a"])
+    chat(model, "hi\x07", ChatOptions(system="s", thinking=False, max_tokens=4, seed=9))
+    (call,) = model.calls
+    assert (call.prompt, call.system, call.thinking) == ("hi", "s", False)
+    assert (call.max_tokens, call.seed) == (4, 9)
