@@ -30,9 +30,11 @@ COPIED = (
     "LICENSE",
 )
 
+_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+
 
 def target_config(
-    raw: Mapping[str, Any], config: ModelConfig, block: Mapping[str, Any] | None
+    raw: Mapping[str, Any], config: ModelConfig, block: Mapping[str, Any] | None, dtype: str
 ) -> dict[str, Any]:
     """The source's config.json with the quantisation, readable by mlx-lm too.
 
@@ -42,9 +44,9 @@ def target_config(
     result = {key: raw[key] for key in raw if key not in ("auto_map", "_name_or_path")}
     for key, value in _flat(raw, config).items():
         result.setdefault(key, value)
-    result["torch_dtype"] = "bfloat16"
+    result["torch_dtype"] = _TORCH_NAMES[dtype]
     if "dtype" in result:
-        result["dtype"] = "bfloat16"
+        result["dtype"] = _TORCH_NAMES[dtype]
     result.pop("quantization_config", None)
     if block is not None:
         result["quantization"] = dict(block)

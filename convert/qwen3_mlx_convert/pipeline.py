@@ -75,9 +75,9 @@ def convert(
 ) -> ConvertReport:
     """Turn a Hugging Face checkpoint into an MLX folder.
 
-    `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Weights pass through bf16 in
-    every case. Memory holds one block of at most 64 MB and its packed form, whatever the
-    size of the model. `target` appears whole, or not at all.
+    `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Scales and norms keep the type
+    of the source, and with it the model computes. Memory holds one block of at most 64 MB
+    and its packed form, whatever the size of the model. `target` appears whole, or not at all.
 
     Raises:
         ModelNotFoundError, CheckpointError, UnsupportedModelError: about `source`.
@@ -95,7 +95,7 @@ def convert(
         with ShardWriter(folder, plan.outputs) as writer:
             _write_weights(plan, writer, progress, begun)
             writer.write_index(plan.params)
-        written = target_config(checkpoint.config, config, plan.block)
+        written = target_config(checkpoint.config, config, plan.block, plan.dtype)
         write_side_files(folder, checkpoint, written, recipe, plan.target_bytes)
     return ConvertReport(
         target=target,
@@ -118,15 +118,15 @@ def _write_weights(
     done = 0
     with Reader() as reader:
         for job in plan.jobs:
-            done = _write_tensor(job, reader, writer, done)
+            done = _write_tensor(job, plan.dtype, reader, writer, done)
             if progress is not None:
                 seconds = time.monotonic() - begun
                 progress(ConvertProgress(done, plan.source_bytes, job.name, seconds))
 
 
-def _write_tensor(job: Job, reader: Reader, writer: ShardWriter, done: int) -> int:
+def _write_tensor(job: Job, dtype: str, reader: Reader, writer: ShardWriter, done: int) -> int:
     """One tensor, block by block; the count of source bytes with it."""
-    for first, nbytes, rows in reader.blocks(job.source):
+    for first, nbytes, rows in reader.blocks(job.source, dtype):
         row = job.first_row + first
         if job.choice is None:
             _write_rows(writer, f"{job.path}.weight", row, rows)
@@ -144,7 +144,7 @@ def _write_packed(
 
 
 def _write_rows(writer: ShardWriter, name: str, row: int, rows: mx.array) -> None:
-    """Rows of bf16 or of 32-bit words, to their place from row `row` on."""
+    """Rows of a matrix, packed or plain, to their place from row `row` on."""
     import mlx.core as mx
 
     row_bytes = prod(rows.shape[1:]) * rows.itemsize

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from qwen3_mlx.checkpoint import Checkpoint, TensorInfo
+from qwen3_mlx.checkpoint import ITEM_BYTES, Checkpoint, TensorInfo
 from qwen3_mlx.errors import UnsupportedModelError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.model.shapes import check_shapes, expected_shapes
@@ -29,7 +29,7 @@ class Output:
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
-        return prod(self.shape) * (4 if self.dtype == "U32" else 2)
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Jobs in the order in which they are done, and outputs in the order of the file."""
+    """Jobs in the order in which they are done, and outputs in the order of the file.
 
+    `dtype` is that of everything that is not packed: norms, scales, biases.
+    """
+
+    dtype: str
     jobs: tuple[Job, ...]
     outputs: tuple[Output, ...]
     block: dict[str, Any] | None
@@ -75,6 +79,8 @@ def make_plan(checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe) -> Pl
         UnsupportedModelError: the weights are packed already, or of an unknown dtype.
     """
     _check_source(checkpoint, config)
+    stored = checkpoint.tensors["model.embed_tokens.weight"].dtype
+    dtype = "BF16" if recipe.bits is None else stored
     jobs: list[Job] = []
     outputs: list[Output] = []
     matrices: dict[str, tuple[Kind, Quantization | None]] = {}
@@ -85,11 +91,11 @@ def make_plan(checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe) -> Pl
         first_row = (where.expert or 0) * shape[0]
         jobs.append(Job(name, checkpoint.tensors[name], where.path, choice, first_row))
         if not where.expert:  # None, or the first of a stack
-            outputs += _outputs(where, shape, choice, config.experts)
+            outputs += _outputs(where, shape, choice, config.experts, dtype)
             if where.kind is not Kind.VECTOR:
                 matrices[where.path] = (where.kind, choice)
     jobs.sort(key=_reading_order)
-    return Plan(tuple(jobs), tuple(outputs), config_block(recipe, matrices))
+    return Plan(dtype, tuple(jobs), tuple(outputs), config_block(recipe, matrices))
 
 
 def _reading_order(job: Job) -> tuple[str, int]:
@@ -98,17 +104,17 @@ def _reading_order(job: Job) -> tuple[str, int]:
 
 
 def _outputs(
-    where: Place, shape: tuple[int, ...], choice: Quantization | None, experts: int
+    where: Place, shape: tuple[int, ...], choice: Quantization | None, experts: int, dtype: str
 ) -> list[Output]:
     full = shape if where.expert is None else (experts, *shape)
     if choice is None:
-        return [Output(f"{where.path}.weight", "BF16", full)]
+        return [Output(f"{where.path}.weight", dtype, full)]
     *rows, columns = full
     groups = (*rows, columns // choice.group_size)
     return [
         Output(f"{where.path}.weight", "U32", (*rows, columns * choice.bits // 32)),
-        Output(f"{where.path}.scales", "BF16", groups),
-        Output(f"{where.path}.biases", "BF16", groups),
+        Output(f"{where.path}.scales", dtype, groups),
+        Output(f"{where.path}.biases", dtype, groups),
     ]
 
 

@@ -28,7 +28,7 @@ ROUTER = Quantization(bits=8, group_size=64)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Uniform bits for all matrices, 8 bits for routers. `bits=None` leaves all in bf16.
+    """Uniform bits for all matrices, 8 bits for routers. `bits=None` stores bf16.
 
     Raises:
         OptionError: mlx has no such bits or group size.
@@ -49,7 +49,7 @@ class Recipe:
         return "bf16" if self.bits is None else f"q{self.bits}"
 
     def choose(self, kind: Kind, columns: int) -> Quantization | None:
-        """How to store a tensor whose rows have this many columns; None is bf16.
+        """How to store a tensor whose rows have this many columns; None is plain.
 
         A row that does not divide into whole groups cannot be packed, and mlx-lm leaves such
         a matrix as it is too.

@@ -32,7 +32,7 @@ READABLE: dict[str, tuple[Any, mx.Dtype]] = {
 
 
 class Reader:
-    """Reads blocks of rows as bf16; keeps the last file open. Close it, or use `with`."""
+    """Reads blocks of rows; keeps the last file open. Close it, or use `with`."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -50,10 +50,10 @@ class Reader:
             self._file.close()
         self._path = self._file = None
 
-    def blocks(self, tensor: TensorInfo) -> Iterator[tuple[int, int, mx.array]]:
+    def blocks(self, tensor: TensorInfo, dtype: str) -> Iterator[tuple[int, int, mx.array]]:
         """The tensor from its first row to its last, as (first row, source bytes, rows).
 
-        Rows are of shape (rows, …) and in bf16, whatever the file holds.
+        Rows are of shape (rows, …) and of `dtype`, a name of READABLE, whatever the file holds.
 
         Raises:
             CheckpointError: the file ends early, as it does when it changes meanwhile.
@@ -69,7 +69,7 @@ class Reader:
             block = mx.array(values)
             if seen == mx.bfloat16:
                 block = block.view(mx.bfloat16)
-            yield first, values.nbytes, block.astype(mx.bfloat16)
+            yield first, values.nbytes, block.astype(READABLE[dtype][1])
 
     def _fill(self, path: Path, offset: int, values: Any) -> None:
         file = self._open(path)

@@ -91,7 +91,7 @@ def test_bits_equal_those_of_mlx_lm(case: str, tmp_path: Path, mlx_lm_convert: A
     with _quiet():
         mlx_lm_convert(
             str(source), str(tmp_path / "theirs"), quantize=bits is not None, q_bits=bits,
-            q_group_size=group_size, dtype="bfloat16",
+            q_group_size=group_size, dtype=None if bits else "bfloat16",
         )  # fmt: skip
     convert(source, tmp_path / "ours", bits=bits, group_size=group_size)
     _assert_equal(_tensors(tmp_path / "ours"), _tensors(tmp_path / "theirs"))
