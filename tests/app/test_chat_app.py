@@ -27,6 +27,11 @@ def shown(app: ChatApp, selector: str) -> str:
     return str(app.chat.query_one(selector, Static).render())
 
 
+def shown_last(app: ChatApp, selector: str) -> str:
+    """The text of the newest widget that answers to a selector."""
+    return str(app.chat.query(selector).last(Static).render())
+
+
 def notifications(app: ChatApp) -> list[str]:
     return [notification.message for notification in app._notifications]
 
@@ -224,9 +229,10 @@ async def test_ctrl_f_shows_thoughts_in_three_ways_and_remembers() -> None:
         await say(app, "more")
         await wait_until(pilot, lambda: app.session.state.turns[-1].thought_tokens == 9)
         await wait_until(pilot, lambda: len(app.chat.query(Thought)) == 2)
+        await wait_until(pilot, lambda: "9 tokens" in shown_last(app, ".thought-title"))
         assert not app.chat.query(".thought-body").last().display
         await press(app, "ctrl+f")
-        assert app.chat.query(".thought-body").last().display
+        await wait_until(pilot, lambda: app.chat.query(".thought-body").last().display)
         assert not body.display
 
 

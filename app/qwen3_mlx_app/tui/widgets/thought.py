@@ -36,7 +36,9 @@ class Thought(Vertical):
             yield Static(classes="thought-text")
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).anchor()
+        body = self.query_one(VerticalScroll)
+        body.display = False
+        body.anchor()
 
     def sync(self, turn: Turn, view: View, now: float) -> None:
         """Draw the turn's thought, in place so that the transcript keeps its position."""
