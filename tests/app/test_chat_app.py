@@ -409,7 +409,7 @@ async def test_a_model_that_cannot_be_loaded_says_so_and_can_be_tried_again() ->
     async with app.run_test() as pilot:
         await wait_until(pilot, lambda: bool(app.chat.query(ErrorNote)))
         assert "no model is called 5b" in shown(app, "ErrorNote")
-        assert "not loaded" in shown(app, "#model")
+        await wait_until(pilot, lambda: "not loaded" in shown(app, "#model"))
         await ask(pilot, app, "hello?")
         assert len(app.chat.query(ErrorNote)) >= 1
         assert app.session.state.turns[0].error is not None
