@@ -1,4 +1,4 @@
-"""The command line: `qwen3-mlx ask | chat | convert | models`.
+"""The command line: `qwen3-mlx ask | bench | chat | convert | models`.
 
 Commands import what they need when they run, so that `ask` starts without the app's
 libraries, and every mistake of the caller ends in one sentence and exit status 2.
@@ -21,6 +21,7 @@ _DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 235B
 # In the order of the help text; each module has add_parser(subparsers).
 _COMMANDS = {
     "ask": "qwen3_mlx_app.ask_command",
+    "bench": "qwen3_mlx_app.bench.command",
     "chat": "qwen3_mlx_app.chat_command",
     "convert": "qwen3_mlx_convert.command",
     "models": "qwen3_mlx_app.models_command",

@@ -1,0 +1,172 @@
+"""`qwen3-mlx bench`: speed, memory and launches of a model, alone or beside mlx-lm."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwen3_mlx_app.bench.launches import Launches
+    from qwen3_mlx_app.bench.measure import Plan
+    from qwen3_mlx_app.bench.report import Results
+    from qwen3_mlx_app.bench.sides import Ours, Side
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES = """\
+examples:
+  qwen3-mlx bench -m 4b                        how fast, and how much memory
+  qwen3-mlx bench -m 4b --against mlx-lm       the same beside mlx-lm, in turns
+  qwen3-mlx bench -m 4b --report page.md       a page to publish
+  qwen3-mlx bench -m tiny --json | jq .rows    every round, for scripts
+
+Both sides are in memory at once with --against.
+"""
+_EXPERTS = "qwen3_mlx_app.bench_experts"
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Add `bench` to the command line's subcommands."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure speed, memory and launches, alone or beside mlx-lm",
+        description="Measure a model on this machine, alone or beside mlx-lm.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-m", "--model", metavar="MODEL", help="as for `ask`")
+    parser.add_argument("--against", choices=["mlx-lm"], help="measure this beside ours, in turns")
+    parser.add_argument(
+        "--prompts", type=_numbers, default=(16, 128, 512), metavar="N,N",
+        help="prompt lengths in tokens (16,128,512)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batches", type=_numbers, default=(4,), metavar="N,N",
+        help="how many texts at once (4); 0 for none",
+    )  # fmt: skip
+    parser.add_argument("--generate", type=int, default=64, metavar="N", help="tokens to say (64)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (5)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="compute in it")
+    parser.add_argument(
+        "--sampled", action="store_true", help="draw with Qwen's settings instead of greedily"
+    )
+    parser.add_argument("--no-cold", action="store_true", help="start no fresh processes")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--plot", metavar="F.svg", help="draw speed over prompt length")
+    parser.add_argument("--report", metavar="F.md", help="write a page with everything")
+    parser.set_defaults(run=run)
+    _add_experts(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and tell; the exit status."""
+    from qwen3_mlx_app.bench import report
+
+    results = _results(args)
+    if args.json:
+        print(json.dumps(report.as_json(results), indent=2))
+    else:
+        print(report.as_text(results))
+    if args.plot:
+        from qwen3_mlx_app.bench.plot import draw
+
+        Path(args.plot).write_text(draw(results), encoding="utf-8")
+    if args.report:
+        Path(args.report).write_text(report.as_page(results), encoding="utf-8")
+    return 0
+
+
+def _results(args: argparse.Namespace) -> Results:
+    from qwen3_mlx import hub
+    from qwen3_mlx_app import options
+    from qwen3_mlx_app.bench import machine
+    from qwen3_mlx_app.bench.measure import measure
+    from qwen3_mlx_app.bench.report import Results
+    from qwen3_mlx_app.bench.sides import Ours
+
+    plan = _plan(args)
+    name = options.chosen_model(args)
+    folder = hub.resolve(name)
+    mine = Ours(folder, args.dtype, sampled=args.sampled)
+    sides: list[Side] = [mine]
+    try:
+        mine.load()  # a model that cannot be used should say so before anything is measured
+        if args.against:
+            from qwen3_mlx_app.bench.peer import MlxLm
+
+            vocab = mine.parts.tokenizer.size
+            sides.append(MlxLm(folder, args.dtype, vocab, sampled=args.sampled))
+        rows = measure(sides, plan, _tell)
+        return Results(
+            model=folder.name,
+            command=f"qwen3-mlx {' '.join(sys.argv[1:])}",
+            machine=machine.describe(),
+            plan=plan,
+            sides=tuple(side.name for side in sides),
+            rows=rows,
+            launches=_launches(sides, mine),
+            weight_bytes=mine.weight_bytes,
+            bytes_per_token={
+                context: mine.engine.call(
+                    partial(machine.bytes_per_token, mine.engine.model, context)
+                )
+                for context in plan.prompts
+            },
+        )
+    finally:
+        for side in sides:
+            side.close()
+
+
+def _launches(sides: list[Side], mine: Ours) -> dict[str, Launches]:
+    from qwen3_mlx_app.bench import launches
+    from qwen3_mlx_app.bench.peer import MlxLm
+
+    if len(mine.engine.model.blocks) < 2:
+        return {}
+    found = {mine.name: mine.engine.call(lambda: launches.ours(mine.engine.model))}
+    for side in sides:
+        if isinstance(side, MlxLm):
+            found[side.name] = launches.theirs(side.model)
+    return found
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    from qwen3_mlx.errors import OptionError
+    from qwen3_mlx_app.bench.measure import Plan
+
+    if args.rounds < 1 or args.generate < 2 or not args.prompts or min(args.prompts) < 1:
+        raise OptionError("bench needs a prompt of 1 token, 2 tokens to say and 1 round at least")
+    return Plan(
+        prompts=args.prompts,
+        generate=args.generate,
+        batches=tuple(batch for batch in args.batches if batch > 0),
+        rounds=args.rounds,
+        cold=not args.no_cold,
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"measuring {text}", file=sys.stderr)
+
+
+def _add_experts(parser: argparse.ArgumentParser) -> None:
+    """`bench experts`, where that module is installed, with flags of its own."""
+    if importlib.util.find_spec(_EXPERTS) is None:
+        return
+    modes = parser.add_subparsers(metavar="experts")
+    importlib.import_module(_EXPERTS).add_parser(modes)
