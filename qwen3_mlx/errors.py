@@ -7,7 +7,9 @@ what to do next. The command line prints it and exits with status 2.
 __all__ = [
     "CheckpointError",
     "EngineError",
+    "ExpertReadError",
     "HubError",
+    "MemoryPlanError",
     "ModelNotFoundError",
     "OptionError",
     "OutputExistsError",
@@ -51,3 +53,15 @@ class OutputExistsError(Qwen3Error):
 
 class EngineError(Qwen3Error):
     """The engine met a fault while it was running a request."""
+
+
+class ExpertReadError(EngineError):
+    """An expert could not be read from disk, or what was read is not what was written."""
+
+
+class MemoryPlanError(OptionError):
+    """The memory limit is too small for the model; `smallest` is the limit that works, in bytes."""
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest

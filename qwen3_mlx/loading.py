@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint, read_config
+from qwen3_mlx.checkpoint import (
+    ITEM_BYTES,
+    Checkpoint,
+    TensorInfo,
+    open_checkpoint,
+    read_config,
+)
 from qwen3_mlx.errors import CheckpointError, OptionError
+from qwen3_mlx.experts.layout import ExpertFormat, is_expert_tensor, layer_format
+from qwen3_mlx.memory import Sizes
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
 from qwen3_mlx.model.shapes import check_shapes
@@ -18,9 +26,13 @@ from qwen3_mlx.model.weights import build_model
 from qwen3_mlx.text.template import ChatTemplate
 from qwen3_mlx.text.tokenizer import Tokenizer
 
-__all__ = ["Parts", "read_parts", "read_weights"]
+if TYPE_CHECKING:
+    from qwen3_mlx.experts.pool import ExpertPool, PoolOptions
+
+__all__ = ["Parts", "open_pool", "read_parts", "read_weights", "sizes_of"]
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _STORED_AS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
@@ -41,6 +53,10 @@ class Parts:
         ids = stated if isinstance(stated, list) else [stated]
         own = [self.tokenizer.eos_id] if self.template.exists else []
         return frozenset(each for each in (*ids, *own) if isinstance(each, int))
+
+    def expert_format(self, layer: int) -> ExpertFormat:
+        """What the experts of a MoE layer are made of."""
+        return layer_format(self.config, self.checkpoint.tensors, layer)
 
     @property
     def quantization(self) -> str:
@@ -71,20 +87,78 @@ def read_parts(folder: Path) -> Parts:
     return Parts(checkpoint, config, tokenizer, template, checkpoint.generation_config())
 
 
+def sizes_of(parts: Parts, dtype: str | None = None) -> Sizes:
+    """What the model takes in memory, from its headers."""
+    config, tensors = parts.config, parts.checkpoint.tensors
+    run = _run_dtype(parts, dtype)
+    kept = [
+        _memory_bytes(info, run.size)
+        for name, info in tensors.items()
+        if not is_expert_tensor(name) and not (config.tied and name == "lm_head.weight")
+    ]
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    return Sizes(
+        trunk_bytes=sum(kept),
+        largest_tensor_bytes=max(kept),
+        slot_bytes={
+            layer: parts.expert_format(layer).slot_bytes(run.size)
+            for layer in range(config.layers)
+            if config.is_moe(layer)
+        },
+        itemsize=run.size,
+        fused_attention=not on_cpu,
+        gathers_plain=on_cpu and run != mx.float32 and config.quantization is None,
+    )
+
+
+def open_pool(
+    parts: Parts,
+    options: PoolOptions,
+    dtype: str | None = None,
+    loaded: Callable[[int], None] = lambda nbytes: None,
+) -> ExpertPool:
+    """The pool that gives a model its experts; on the engine thread. The caller closes it."""
+    from qwen3_mlx.experts.pool import ExpertPool  # numpy, which resident models do without
+    from qwen3_mlx.experts.store import TensorSource
+
+    source = TensorSource(parts.checkpoint, parts.config, options.throttle)
+    return ExpertPool(parts.config, source, options, _run_dtype(parts, dtype), loaded)
+
+
 def read_weights(
-    parts: Parts, dtype: str | None, loaded: Callable[[int], None] = lambda nbytes: None
+    parts: Parts,
+    dtype: str | None,
+    loaded: Callable[[int], None] = lambda nbytes: None,
+    pool: ExpertPool | None = None,
 ) -> Qwen3Model:
     """Bring the weights into memory; on the engine thread, which then owns them.
 
     `dtype` names the type to run in, None for the stored one; quantised weights stay
-    quantised and only their scales, and with them the activations, take the type.
+    quantised and only their scales, and with them the activations, take the type. With a
+    pool the experts come from there: MLX reads a tensor only when it is evaluated, so those
+    that are left out here are never read.
     """
-    if dtype is not None and dtype not in _DTYPES:
-        raise OptionError(f"dtype is {dtype!r}, and must be one of {', '.join(_DTYPES)}")
+    run = None if dtype is None else _run_dtype(parts, dtype)
     arrays: dict[str, mx.array] = {}
     tensors = parts.checkpoint.tensors
-    for file in sorted({info.file for info in tensors.values()}):
+    wanted = {name for name in tensors if pool is None or not is_expert_tensor(name)}
+    for file in sorted({tensors[name].file for name in wanted}):
         stored = mx.load(str(file))
         assert isinstance(stored, dict)
-        arrays.update((name, array) for name, array in stored.items() if name in tensors)
-    return build_model(parts.config, arrays, getattr(mx, dtype) if dtype else None, loaded)
+        arrays.update((name, array) for name, array in stored.items() if name in wanted)
+    return build_model(parts.config, arrays, run, loaded, None if pool is None else pool.layer)
+
+
+def _run_dtype(parts: Parts, dtype: str | None) -> mx.Dtype:
+    """The type of activations: the one that was asked for, or that of the stored norms."""
+    if dtype is not None and dtype not in _DTYPES:
+        raise OptionError(f"dtype is {dtype!r}, and must be one of {', '.join(_DTYPES)}")
+    stored = parts.checkpoint.tensors["model.norm.weight"].dtype
+    made: mx.Dtype = getattr(mx, dtype or _DTYPE_OF[stored])
+    return made
+
+
+def _memory_bytes(info: TensorInfo, itemsize: int) -> int:
+    """Bytes of a tensor once its floats take `itemsize` bytes."""
+    size = ITEM_BYTES[info.dtype]
+    return info.nbytes if info.dtype in ("U32", "U8") else info.nbytes // size * itemsize

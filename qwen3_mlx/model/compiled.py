@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
@@ -35,9 +36,12 @@ class CompiledStep:
         pairs = zip(model.blocks, model.blocks[1:], strict=False)
         self._enter: Callable[..., Arrays] = mx.compile(partial(_enter, model))
         self._bridges: list[Callable[..., Arrays]] = [
-            mx.compile(partial(_bridge, block, following)) for block, following in pairs
+            _unless_streamed(block, partial(_bridge, block, following))
+            for block, following in pairs
         ]
-        self._leave: Callable[..., mx.array] = mx.compile(partial(_leave, model))
+        self._leave: Callable[..., mx.array] = _unless_streamed(
+            model.blocks[-1], partial(_leave, model)
+        )
 
     def __call__(self, ids: mx.array, cache: KVStore) -> mx.array:
         """Token ids (B, 1) -> logits (B, V); the cache grows by one position."""
@@ -52,6 +56,11 @@ class CompiledStep:
             if layer < last:
                 x, q, k, v = self._bridges[layer](x, mixed, offset)
         return self._leave(x, mixed)
+
+
+def _unless_streamed(block: Block, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled, or as it is: a streamed layer looks at values on the way."""
+    return function if block.streamed else mx.compile(function)
 
 
 def _enter(model: Qwen3Model, ids: mx.array, offset: mx.array) -> Arrays:

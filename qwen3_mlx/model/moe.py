@@ -14,18 +14,25 @@ import mlx.core as mx
 from qwen3_mlx.model.linear import ExpertMatrix, Matrix
 from qwen3_mlx.model.mlp import swiglu
 
-__all__ = ["Experts", "MoE", "ResidentExperts", "route"]
+__all__ = ["SORT_FROM", "Experts", "MoE", "ResidentExperts", "combine", "route"]
 
 # From this many (token, expert) pairs on, sorting the pairs by expert pays: each expert's
 # weights are then read once for all its tokens.
-_SORT_FROM = 64
+SORT_FROM = 64
 
 
 class Experts(Protocol):
     """Where expert outputs come from: all in memory, or read from disk on demand."""
 
-    def __call__(self, x: mx.array, chosen: mx.array) -> mx.array:
-        """Tokens (N, D) and their experts (N, T) -> outputs (N, T, D)."""
+    @property
+    def streamed(self) -> bool:
+        """Whether a call waits for the router's choice, so that it cannot be compiled."""
+
+    def __call__(self, x: mx.array, chosen: mx.array, *, decoding: bool = False) -> mx.array:
+        """Tokens (N, D) and their experts (N, T) -> outputs (N, T, D).
+
+        `decoding` says that each row of the batch has one token; it changes no number.
+        """
 
     def arrays(self) -> list[mx.array]: ...
 
@@ -45,26 +52,34 @@ def route(logits: mx.array, top_k: int, normalise: bool) -> tuple[mx.array, mx.a
     return chosen, mx.take_along_axis(all_weights, chosen, axis=-1)
 
 
+def combine(out: mx.array, weights: mx.array) -> mx.array:
+    """Expert outputs (N, T, D) and weights (N, T) -> their weighted sums (N, 1, D)."""
+    return weights[:, None].astype(out.dtype) @ out
+
+
 class ResidentExperts:
     """All experts of a layer in memory, gate|up joined where their formats agree."""
 
     __slots__ = ("down", "gate_up")
 
+    streamed = False
+
     def __init__(self, gate_up: tuple[ExpertMatrix, ...], down: ExpertMatrix) -> None:
         self.gate_up, self.down = gate_up, down
 
-    def __call__(self, x: mx.array, chosen: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, chosen: mx.array, *, decoding: bool = False) -> mx.array:
         N, T = chosen.shape
-        if N * T < _SORT_FROM:
+        if N * T < SORT_FROM:
             rows = x.reshape(N, 1, 1, -1)
-            return self._run(rows, chosen, is_sorted=False).squeeze(2)
+            return self.run(rows, chosen, is_sorted=False).squeeze(2)
         flat = chosen.flatten()
         order = mx.argsort(flat)
         rows = x[order // T][:, None]
-        out = self._run(rows, flat[order], is_sorted=True).squeeze(1)
+        out = self.run(rows, flat[order], is_sorted=True).squeeze(1)
         return out[mx.argsort(order)].reshape(N, T, -1)
 
-    def _run(self, rows: mx.array, experts: mx.array, *, is_sorted: bool) -> mx.array:
+    def run(self, rows: mx.array, experts: mx.array, *, is_sorted: bool) -> mx.array:
+        """Rows (n, 1, D) with an expert each (n,), or (N, 1, 1, D) with (N, T)."""
         parts = [matrix(rows, experts, is_sorted=is_sorted) for matrix in self.gate_up]
         hidden = swiglu(parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=-1))
         return self.down(hidden, experts, is_sorted=is_sorted)
@@ -84,11 +99,14 @@ class MoE:
 
     def __call__(self, x: mx.array) -> mx.array:
         """(B, L, D) -> (B, L, D)."""
-        B, L, D = x.shape
-        tokens = x.reshape(-1, D)
-        chosen, weights = route(self.router(tokens), self.top_k, self.normalise)
-        out = self.experts(tokens, chosen)
-        return (weights[:, None].astype(out.dtype) @ out).reshape(B, L, D)
+        tokens, chosen, weights = self.choose(x)
+        out = self.experts(tokens, chosen, decoding=x.shape[1] == 1)
+        return combine(out, weights).reshape(x.shape)
+
+    def choose(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """(B, L, D) -> tokens (N, D), their experts (N, T) and the weights of those (N, T)."""
+        tokens = x.reshape(-1, x.shape[-1])
+        return tokens, *route(self.router(tokens), self.top_k, self.normalise)
 
     def arrays(self) -> list[mx.array]:
         return [*self.router.arrays(), *self.experts.arrays()]

@@ -48,7 +48,18 @@ class Block:
         return h + self.mlp(mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps))
 
     def arrays(self) -> list[mx.array]:
-        return [*self.attention.arrays(), *self.mlp.arrays(), self.input_norm, self.mlp_norm]
+        """Every array of weights."""
+        return [*self.trunk(), *(self.mlp.experts.arrays() if isinstance(self.mlp, MoE) else [])]
+
+    def trunk(self) -> list[mx.array]:
+        """Every array of weights but the experts'."""
+        mlp = self.mlp.router.arrays() if isinstance(self.mlp, MoE) else self.mlp.arrays()
+        return [*self.attention.arrays(), *mlp, self.input_norm, self.mlp_norm]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether this layer waits for its router, to read experts."""
+        return isinstance(self.mlp, MoE) and self.mlp.experts.streamed
 
 
 class Qwen3Model:

@@ -28,7 +28,7 @@ from qwen3_mlx.model.linear import (
     join_experts,
 )
 from qwen3_mlx.model.mlp import Mlp
-from qwen3_mlx.model.moe import MoE, ResidentExperts
+from qwen3_mlx.model.moe import Experts, MoE, ResidentExperts
 from qwen3_mlx.model.qwen3 import Block, Qwen3Model
 from qwen3_mlx.model.rope import Rope
 
@@ -108,6 +108,7 @@ def build_model(
     arrays: dict[str, mx.array],
     dtype: mx.Dtype | None = None,
     loaded: Callable[[int], None] = lambda nbytes: None,
+    experts: Callable[[int], Experts] | None = None,
 ) -> Qwen3Model:
     """Assemble the model and bring its weights into memory.
 
@@ -116,6 +117,8 @@ def build_model(
         arrays: tensors by checkpoint name, lazy; they are taken out as they are used.
         dtype: the type to run in; None keeps the one that is stored.
         loaded: called after each layer with the bytes read since the last call.
+        experts: gives the experts of a layer; the tensors of experts are then not looked at,
+            and must not be among `arrays`.
 
     Raises:
         CheckpointError: a tensor is missing, misshapen or not expected.
@@ -135,8 +138,8 @@ def build_model(
     bring_in(embedding.arrays())
     blocks = []
     for layer in range(config.layers):
-        block = _block(config, tensors, rope, layer)
-        bring_in(block.arrays())
+        block = _block(config, tensors, rope, layer, experts)
+        bring_in(block.trunk() if experts is not None else block.arrays())
         blocks.append(block)
     final_norm = tensors.take("model.norm.weight", (config.hidden_size,))
     head: Matrix = embedding
@@ -147,12 +150,21 @@ def build_model(
     return Qwen3Model(config, embedding, blocks, final_norm, head)
 
 
-def _block(config: ModelConfig, tensors: Tensors, rope: Rope, layer: int) -> Block:
+def _block(
+    config: ModelConfig, tensors: Tensors, rope: Rope, layer: int,
+    experts: Callable[[int], Experts] | None,
+) -> Block:  # fmt: skip
     path, width = f"model.layers.{layer}", (config.hidden_size,)
-    moe = config.is_moe(layer)
+    mlp: Mlp | MoE
+    if not config.is_moe(layer):
+        mlp = _mlp(config, tensors, f"{path}.mlp")
+    else:
+        router = tensors.matrix(f"{path}.mlp.gate", config.experts, config.hidden_size)
+        held = experts(layer) if experts else _experts(config, tensors, f"{path}.mlp")
+        mlp = MoE(router, held, config.top_k, config.normalise_top_k)
     return Block(
         attention=_attention(config, tensors, rope, f"{path}.self_attn"),
-        mlp=(_moe if moe else _mlp)(config, tensors, f"{path}.mlp"),
+        mlp=mlp,
         input_norm=tensors.take(f"{path}.input_layernorm.weight", width),
         mlp_norm=tensors.take(f"{path}.post_attention_layernorm.weight", width),
         norm_eps=config.norm_eps,
@@ -185,11 +197,9 @@ def _mlp(config: ModelConfig, tensors: Tensors, path: str) -> Mlp:
     return Mlp(join([gate, up]), tensors.matrix(f"{path}.down_proj", D, F))
 
 
-def _moe(config: ModelConfig, tensors: Tensors, path: str) -> MoE:
+def _experts(config: ModelConfig, tensors: Tensors, path: str) -> ResidentExperts:
     D, F = config.hidden_size, config.expert_width
-    router = tensors.matrix(f"{path}.gate", config.experts, D)
     gate, up = (tensors.experts(path, f"{name}_proj", F, D) for name in ("gate", "up"))
     joined = join_experts(gate, up)
     down = tensors.experts(path, "down_proj", D, F)
-    experts = ResidentExperts((joined,) if joined is not None else (gate, up), down)
-    return MoE(router, experts, config.top_k, config.normalise_top_k)
+    return ResidentExperts((joined,) if joined is not None else (gate, up), down)
