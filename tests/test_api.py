@@ -253,3 +253,15 @@ def test_import_is_light() -> None:
 def test_public_names_are_pinned() -> None:
     assert sorted(qwen3_mlx.__all__) == qwen3_mlx.__all__
     assert all(hasattr(qwen3_mlx, name) for name in qwen3_mlx.__all__)
+
+
+def test_a_process_that_compiled_for_a_batch_ends_cleanly(folder: Path) -> None:
+    """MLX's compile cache belongs to the engine thread and must be gone before Python is."""
+    code = (
+        "import sys, qwen3_mlx\n"
+        "with qwen3_mlx.load(sys.argv[1]) as model:\n"
+        "    running = [model.stream('hi', max_tokens=20 + 4 * n, seed=n) for n in range(16)]\n"
+        "    print(len([each.result() for each in running]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "16\n", "")
