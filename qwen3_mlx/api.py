@@ -20,14 +20,16 @@ import mlx.core as mx
 from qwen3_mlx import hub
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.engine.request import Request
+from qwen3_mlx.engine.request import DrawRule, Request
 from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.events import Loading, Reply
-from qwen3_mlx.generation import TextGeneration
+from qwen3_mlx.generation import Limits, TextGeneration
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
 from qwen3_mlx.loading import Parts, read_parts, read_weights
 from qwen3_mlx.presets import draw_rule
-from qwen3_mlx.text.thinking import ThinkingParser, prompt_opens_block, soft_switch
+from qwen3_mlx.prompts import Prompt, Prompts
+from qwen3_mlx.text.budget import EarlyStop
+from qwen3_mlx.text.thinking import ThinkingParser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +74,8 @@ class Qwen3:
     ) -> None:
         began = time.perf_counter()
         self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
+        self._prompts = Prompts(parts.template, parts.tokenizer)
+        self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
         loaded = _Progress(parts.checkpoint.weight_bytes, progress)
         self._engine = Engine(
             lambda: read_weights(parts, dtype, loaded), vocab=parts.tokenizer.size
@@ -104,6 +108,9 @@ class Qwen3:
         seed: int | None = None,
         timeout: float | None = None,
         raw: bool = False,
+        thinking_budget: int | None = None,
+        min_thinking: int = 0,
+        loop_guard: bool = True,
     ) -> Reply:
         """Ask and wait for the whole reply; the arguments are those of `stream`.
 
@@ -114,7 +121,8 @@ class Qwen3:
         """
         return self.stream(
             prompt, thinking=thinking, system=system, sampling=sampling, max_tokens=max_tokens,
-            stop=stop, seed=seed, timeout=timeout, raw=raw,
+            stop=stop, seed=seed, timeout=timeout, raw=raw, thinking_budget=thinking_budget,
+            min_thinking=min_thinking, loop_guard=loop_guard,
         ).result()  # fmt: skip
 
     def stream(
@@ -129,6 +137,9 @@ class Qwen3:
         seed: int | None = None,
         timeout: float | None = None,
         raw: bool = False,
+        thinking_budget: int | None = None,
+        min_thinking: int = 0,
+        loop_guard: bool = True,
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -145,40 +156,52 @@ class Qwen3:
             seed: makes the answer repeatable.
             timeout: seconds after which the answer ends with what it has.
             raw: the prompt is continued as it stands, without the chat template.
+            thinking_budget: the most tokens of the thought. Where they are used up, the
+                thought is ended with Qwen's own sentence, and the answer follows. 0 is no
+                thought at all, None is no limit.
+            min_thinking: the least tokens of the thought, if there is one.
+            loop_guard: end a thought that goes round in circles as the budget does, and such
+                an answer with the reason "repetition".
 
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
             OptionError: an argument has an impossible value.
         """
-        ids, notices = self._prompt_ids(prompt, thinking, system, raw)
-        mode = False if raw else self._thinks(prompt, thinking)
-        rule = draw_rule(
-            sampling,
-            self._parts.generation,
-            thinking=mode,
-            hybrid=self._template.can_switch_thinking,
+        if raw and (system or thinking is not None or thinking_budget is not None):
+            raise OptionError("a raw prompt is one text, without system prompt or thinking=")
+        limits = self._limits(thinking_budget, min_thinking, loop_guard)
+        made = (
+            self._prompts.raw(prompt)
+            if raw
+            else self._prompts.chat(
+                prompt, system=system, thinking=thinking, budget=thinking_budget
+            )
         )
-        if mode and rule.temperature == 0:
-            notices.append("greedy decoding in thinking mode: Qwen warns of endless repetition")
+        room = self._room(len(made.ids), max_tokens)
+        rule = self._rule(sampling, made)
         generation = TextGeneration(
             self._name,
-            len(ids),
-            self._tokenizer.stream(),
-            None if raw else self._parser(ids),
+            len(made.ids) - made.closed,
+            self._tokenizer,
+            None if raw else self._parser(made),
+            limits,
             stop=_strings(stop),
-            notices=notices,
+            notices=made.notices,
             load_seconds=self._load_seconds,
+            closed=made.closed,
         )
-        generation.request = Request(
-            ids,
+        request = Request(
+            made.ids,
             rule,
             generation,
-            max_tokens=self._room(len(ids), max_tokens),
+            max_tokens=room if max_tokens is None else min(max_tokens, room),
             eos=self._parts.eos_ids,
             seed=seed,
             deadline=_deadline(timeout),
+            room=room,
         )
-        self._engine.submit(generation.request)
+        generation.attach(request)
+        self._engine.submit(request)
         return generation
 
     def render(
@@ -234,43 +257,39 @@ class Qwen3:
         hidden = model.hidden(mx.array([ids]), KVCache(model.config))
         return np.array(model.logits(hidden)[0].astype(mx.float32))
 
-    def _prompt_ids(
-        self, prompt: str | Sequence[Message], thinking: bool | None, system: str | None, raw: bool
-    ) -> tuple[list[int], list[str]]:
-        if not prompt or (isinstance(prompt, str) and not prompt.strip()):
-            raise PromptError("the prompt is empty: say something to the model")
-        if raw:
-            if not isinstance(prompt, str) or system or thinking is not None:
-                raise OptionError("a raw prompt is one text, without system prompt or thinking=")
-            return self._tokenizer.encode(prompt), []
-        notices = []
-        if thinking is not None and not self._template.can_switch_thinking:
-            if thinking != self._template.can_think:
-                what = "always thinks" if self._template.can_think else "never thinks"
-                notices.append(f"this model {what}: thinking={thinking} changes nothing")
-            thinking = None
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        if system:
-            messages = [{"role": "system", "content": system}, *messages]
-        return self._template.render_ids(messages, self._tokenizer, thinking=thinking), notices
+    def _rule(self, sampling: Sampling | None, made: Prompt) -> DrawRule:
+        hybrid = self._template.can_switch_thinking
+        rule = draw_rule(sampling, self._parts.generation, thinking=made.thinks, hybrid=hybrid)
+        if made.thinks and rule.temperature == 0:
+            made.notices.append(
+                "greedy decoding in thinking mode: Qwen warns of endless repetition"
+            )
+        return rule
 
-    def _thinks(self, prompt: str | Sequence[Message], thinking: bool | None) -> bool:
-        """Whether this answer will begin with a thought."""
-        if not self._template.can_switch_thinking:
-            return self._template.can_think
-        if thinking is False:
-            return False
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return soft_switch(messages) is not False
+    def _limits(self, budget: int | None, minimum: int, loop_guard: bool) -> Limits:
+        if budget is not None and budget < 0:
+            raise OptionError(f"thinking_budget is {budget}, and must be 0 (no thought) or more")
+        if minimum < 0 or (budget is not None and minimum > budget):
+            raise OptionError(
+                f"min_thinking is {minimum}, and must be from 0 to the budget"
+                + ("" if budget is None else f" of {budget}")
+            )
+        if minimum and (not self._template.can_think or self._tokenizer.think_close_id is None):
+            raise OptionError("min_thinking needs a model that thinks, and this one does not")
+        context = self._parts.config.max_positions
+        return Limits(self._early_stop, budget, minimum, min(512, context // 8), loop_guard)
 
-    def _parser(self, ids: list[int]) -> ThinkingParser | None:
+    def _parser(self, made: Prompt) -> ThinkingParser | None:
         if not self._template.can_think:
             return None
-        opened = prompt_opens_block(ids, self._tokenizer)
-        return ThinkingParser(self._tokenizer.think_open_id, self._tokenizer.think_close_id, opened)
+        ids = self._tokenizer.think_open_id, self._tokenizer.think_close_id
+        parser = ThinkingParser(*ids, made.opened)
+        if made.closed:
+            parser.close()
+        return parser
 
     def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """How many tokens the answer may have."""
+        """How many tokens may follow the prompt."""
         if max_tokens is not None and max_tokens < 1:
             raise OptionError(f"max_tokens is {max_tokens}, and must be at least 1")
         context = self._parts.config.max_positions
@@ -280,7 +299,7 @@ class Qwen3:
                 f"the prompt has {prompt_tokens:,} tokens and the context {context:,}: "
                 "shorten it, or split it into parts"
             )
-        return left if max_tokens is None else min(max_tokens, left)
+        return left
 
 
 class _Progress:

@@ -22,20 +22,30 @@ __all__ = [
     "TextDelta",
     "ThinkingDelta",
     "ThinkingDone",
+    "ThoughtEnd",
     "Timing",
     "Usage",
 ]
 
-FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout"]
+FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "repetition"]
+
+#: Who ended the thought: the model itself, the thinking budget, "answer now", the loop guard,
+#: or a context that was nearly full. "" if there was no thought, or it never ended.
+ThoughtEnd: TypeAlias = Literal["model", "budget", "user", "loop", "context", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of tokens. `thinking_tokens` are the ones sampled inside the thought."""
+    """Counts of tokens.
+
+    `thinking_tokens` are the ones sampled inside the thought, `forced_tokens` the ones that
+    were put into the text to end it, and are in no other count.
+    """
 
     prompt_tokens: int = 0
     thinking_tokens: int = 0
     answer_tokens: int = 0
+    forced_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,8 @@ class Reply:
 
     `text` is the answer without its thought, `thinking` the thought without its tags.
     `finish_reason` is "stop" (the model or a stop string ended it), "length" (max_tokens
-    or the context is used up), "cancelled" or "timeout"; the text so far is kept in each.
+    or the context is used up), "cancelled", "timeout" or "repetition" (the answer went round
+    in circles); the text so far is kept in each. `notices` are the texts of all `Notice`s.
     """
 
     text: str
@@ -64,6 +75,8 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     timing: Timing = field(default_factory=Timing)
     peak_bytes: int = 0
+    thought_ended_by: ThoughtEnd = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +105,11 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDone:
-    """The thought is over; what follows is the answer."""
+    """The thought is over; what follows is the answer. `ended_by` says whose doing it was."""
 
     tokens: int
     seconds: float
+    ended_by: ThoughtEnd = "model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,21 @@
 """A running answer: token ids from the engine become thought, text and events.
 
-The engine calls the listener half on its own thread. It decodes, separates the thought,
-looks for stop strings, and puts events into a queue; the other half, on any thread, reads
-them from there.
+The engine calls the listener half on its own thread. It decodes, separates the thought and
+ends it where a limit is met, looks for stop strings, and puts events into a queue; the other
+half, on any thread, reads them from there.
 """
 
 from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from qwen3_mlx.engine.request import Request, RequestStats
+from qwen3_mlx.engine.mask import Ban
+from qwen3_mlx.engine.request import Directive, Force, Request, RequestStats, Stop
+from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import (
     Done,
     Event,
@@ -23,14 +27,40 @@ from qwen3_mlx.events import (
     TextDelta,
     ThinkingDelta,
     ThinkingDone,
+    ThoughtEnd,
     Timing,
     Usage,
 )
+from qwen3_mlx.text.budget import EarlyStop
+from qwen3_mlx.text.loops import LoopGuard
 from qwen3_mlx.text.stops import StopScanner
 from qwen3_mlx.text.thinking import Segment, ThinkingParser
-from qwen3_mlx.text.tokenizer import StreamDecoder
+from qwen3_mlx.text.tokenizer import Tokenizer
 
-__all__ = ["TextGeneration"]
+__all__ = ["Limits", "TextGeneration"]
+
+# A thought may be ended early at little cost. An answer may be repetitive because somebody
+# asked for it ("write it a hundred times"), so it must go on for longer.
+_STALE_THOUGHT, _STALE_ANSWER = 256, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a thought must end, and when it may.
+
+    Args:
+        early_stop: what ends a thought from outside; None where there are no thoughts.
+        budget: the most tokens of a thought; None for any number.
+        minimum: the least tokens of a thought, if there is one.
+        answer_room: tokens to keep for the answer when the context gets full.
+        loop_guard: whether a text that goes round in circles is ended.
+    """
+
+    early_stop: EarlyStop | None = None
+    budget: int | None = None
+    minimum: int = 0
+    answer_room: int = 0
+    loop_guard: bool = True
 
 
 class TextGeneration:
@@ -39,35 +69,53 @@ class TextGeneration:
     Args:
         model: the name to put into the reply.
         prompt_tokens: length of the prompt.
-        decoder: makes text of the ids.
+        tokenizer: makes text of the ids.
         parser: tells thought from answer; None takes everything as answer.
+        limits: when the thought ends, if the model does not end it.
         stop: strings that end the answer; they and what follows are not part of it.
         notices: what the person should know before the answer begins.
         load_seconds: how long the model took to load, for the reply's timing.
+        closed: ids with which the prompt itself ends the thought (a budget of 0).
     """
 
     def __init__(
         self,
         model: str,
         prompt_tokens: int,
-        decoder: StreamDecoder,
+        tokenizer: Tokenizer,
         parser: ThinkingParser | None,
+        limits: Limits | None = None,
         *,
         stop: Sequence[str] = (),
         notices: Sequence[str] = (),
         load_seconds: float = 0.0,
+        closed: int = 0,
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
-        self._decoder, self._parser, self._stops = decoder, parser, StopScanner(stop)
+        self._tokenizer, self._decoder = tokenizer, tokenizer.stream()
+        self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
+        self._minimum, self._answer_now = self._limits.minimum, False
+        self._guards = LoopGuard(_STALE_THOUGHT), LoopGuard(_STALE_ANSWER)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._last: deque[int] = deque(maxlen=4)
         self._thought: list[str] = []
         self._answer: list[str] = []
         self._thinking_tokens = self._answer_tokens = 0
+        self._closed = closed
+        self._thought_ended_by: ThoughtEnd = "budget" if closed else ""
         self._thought_began = 0.0
         self._ended: Done | Failed | None = None
+        self._notices = tuple(notices)
+        self._ban = Ban(tokenizer.size)
         self.request: Request | None = None
         for notice in notices:
             self._events.put(Notice(notice))
+
+    def attach(self, request: Request) -> None:
+        """Listen to this request; before it is submitted."""
+        self.request = request
+        request.mask = self._ban
+        self._set_ban()
 
     # The reading half, on any thread.
 
@@ -87,6 +135,23 @@ class TextGeneration:
         if self.request is not None:
             self.request.cancelled = True
 
+    def answer_now(self) -> None:
+        """End the thought within one token, and answer from what has been thought.
+
+        A thought that has not begun yet ends as it begins; in an answer nothing happens.
+        """
+        self._answer_now = True
+
+    def think_more(self, minimum: int) -> None:
+        """Do not let the model end its thought before it has this many tokens in all.
+
+        Raises:
+            OptionError: the thought of this answer has no such token as `</think>`.
+        """
+        if self._parser is None or self._tokenizer.think_close_id is None:
+            raise OptionError("this answer has no thought that could be held open")
+        self._minimum = minimum
+
     def result(self) -> Reply:
         """Run to the end and return the reply.
 
@@ -105,25 +170,19 @@ class TextGeneration:
     def prefill(self, done: int, total: int) -> None:
         self._events.put(Prefill(done, total))
 
-    def token(self, token: int) -> bool:
+    def token(self, token: int) -> Directive:
+        self._last.append(token)
         text = self._decoder.push(token)
         if self._parser is None:
             self._answer_tokens += 1
             self._say([Segment("text", text)])
-            return self._stops.stopped
-        was_inside = self._parser.inside
-        segments = self._parser.feed(token, text)
-        inside = self._parser.inside
-        if (inside or was_inside) and not self._thought_began:
-            self._thought_began = time.perf_counter()
-        if inside and was_inside:
-            self._thinking_tokens += 1
-        elif not inside and not was_inside:
-            self._answer_tokens += 1
-        self._say(segments)
-        if was_inside and not inside:
-            self._close_thought()
-        return self._stops.stopped
+        else:
+            self._read(self._parser, token, text)
+            if self._parser.inside:
+                return self._end_thought(token)
+        if self._stops.stopped:
+            return Stop()
+        return Stop("repetition") if self._goes_round(token, 1) else None
 
     def finished(self, reason: FinishReason, stats: RequestStats) -> None:
         tail = self._decoder.flush()
@@ -136,6 +195,79 @@ class TextGeneration:
 
     def failed(self, error: Exception) -> None:
         self._events.put(Failed(error, kept="".join(self._answer)))
+
+    def _read(self, parser: ThinkingParser, token: int, text: str) -> None:
+        """Tell thought from answer, count, and pass on."""
+        was_inside = parser.inside
+        segments = parser.feed(token, text)
+        inside = parser.inside
+        if (inside or was_inside) and not self._thought_began:
+            self._thought_began = time.perf_counter()
+        if inside and was_inside:
+            self._thinking_tokens += 1
+        elif not inside and not was_inside:
+            self._answer_tokens += 1
+        self._say(segments)
+        if was_inside and not inside:
+            self._close_thought("model")
+        self._set_ban()
+
+    def _end_thought(self, token: int) -> Directive:
+        """In a thought: whether it must end here, and how."""
+        why = self._why_end(token)
+        early_stop = self._limits.early_stop
+        if not why or early_stop is None or self._parser is None or self.request is None:
+            return None
+        ids, cut = early_stop.after(list(self._last), self._decoder.held_bytes)
+        if not self.request.fits(len(ids), cut):
+            return Stop("length")
+        if cut:
+            self._decoder.drop()
+        else:  # broken bytes, if there are any, become U+FFFD
+            self._say(self._parser.feed(None, self._decoder.flush()))
+        self._thinking_tokens -= cut
+        self._say(self._parser.close())
+        self._close_thought(why)
+        self._set_ban()
+        return Force(ids, cut)
+
+    def _why_end(self, token: int) -> ThoughtEnd:
+        loops = self._goes_round(token, 0)
+        if self._answer_now:
+            return "user"
+        if self._limits.budget is not None and self._thinking_tokens >= self._limits.budget:
+            return "budget"
+        if loops:
+            return "loop"
+        return "context" if self._context_is_full() else ""
+
+    def _context_is_full(self) -> bool:
+        """Whether the room that is left is needed for the early stop and the answer."""
+        request, early_stop = self.request, self._limits.early_stop
+        if request is None or request.room is None or early_stop is None:
+            return False
+        return request.room - len(request.said) <= len(early_stop) + self._limits.answer_room
+
+    def _goes_round(self, token: int, which: int) -> bool:
+        if not self._limits.loop_guard:
+            return False
+        self._guards[which].push(token)
+        return self._guards[which].looping
+
+    def _set_ban(self) -> None:
+        """Forbid the end of a thought that is too short, and tags where no thought can be."""
+        parser, tokenizer = self._parser, self._tokenizer
+        if parser is None or self.request is None:
+            return
+        banned: set[int | None] = set()
+        if not parser.closed:
+            # In a thought, one more of its tokens is being drawn while this is decided.
+            if self._thinking_tokens + parser.inside < self._minimum:
+                banned = {tokenizer.think_close_id, *self.request.eos}
+        elif self._thought_ended_by not in ("", "model"):
+            # A model that was interrupted may want to end its thought once more.
+            banned = {tokenizer.think_open_id, tokenizer.think_close_id}
+        self._ban.ids = frozenset(each for each in banned if each is not None)
 
     def _say(self, segments: Sequence[Segment]) -> None:
         for kind, text in segments:
@@ -150,10 +282,11 @@ class TextGeneration:
             self._answer.append(text)
             self._events.put(TextDelta(text, self._answer_tokens))
 
-    def _close_thought(self) -> None:
+    def _close_thought(self, why: ThoughtEnd) -> None:
+        self._thought_ended_by = why
         if self._thought:
             seconds = time.perf_counter() - self._thought_began
-            self._events.put(ThinkingDone(self._thinking_tokens, seconds))
+            self._events.put(ThinkingDone(self._thinking_tokens, seconds, why))
 
     def _reply(self, reason: FinishReason, stats: RequestStats) -> Reply:
         return Reply(
@@ -161,9 +294,16 @@ class TextGeneration:
             thinking="".join(self._thought),
             finish_reason=reason,
             model=self._model,
-            usage=Usage(self._prompt_tokens, self._thinking_tokens, self._answer_tokens),
+            usage=Usage(
+                prompt_tokens=self._prompt_tokens,
+                thinking_tokens=self._thinking_tokens,
+                answer_tokens=self._answer_tokens,
+                forced_tokens=stats.forced + self._closed,
+            ),
             timing=_timing(self._load_seconds, self._prompt_tokens, stats),
             peak_bytes=stats.peak_bytes,
+            thought_ended_by=self._thought_ended_by,
+            notices=self._notices,
         )
 
 

@@ -51,6 +51,9 @@ class Generation(Protocol):
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
 
+    def answer_now(self) -> None:
+        """End the thought within one token, and answer from what has been thought."""
+
     def result(self) -> Reply:
         """Run to the end and return the reply; raises what a `Failed` event carries."""
 
@@ -72,6 +75,7 @@ class ChatModel(Protocol):
         stop: Sequence[str] = (),
         seed: int | None = None,
         timeout: float | None = None,
+        thinking_budget: int | None = None,
     ) -> Generation:
         """Start an answer. `thinking=None` leaves the choice to the checkpoint."""
 

@@ -30,6 +30,7 @@ from qwen3_mlx.events import (
     TextDelta,
     ThinkingDelta,
     ThinkingDone,
+    ThoughtEnd,
     Timing,
     Usage,
 )
@@ -93,6 +94,7 @@ class Call:
     stop: tuple[str, ...]
     seed: int | None
     timeout: float | None
+    thinking_budget: int | None = None
 
     @property
     def prompt(self) -> str:
@@ -144,12 +146,14 @@ class FakeModel:
         stop: Sequence[str] = (),
         seed: int | None = None,
         timeout: float | None = None,
+        thinking_budget: int | None = None,
     ) -> FakeGeneration:
         """Record the call and start the next answer of the tape."""
         messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
         call = Call(
-            tuple(messages), thinking, system, sampling, max_tokens, tuple(stop), seed, timeout
-        )
+            tuple(messages), thinking, system, sampling, max_tokens, tuple(stop), seed, timeout,
+            thinking_budget,
+        )  # fmt: skip
         self.calls.append(call)
         return FakeGeneration(self._answer(call), call, self._info, self._go)
 
@@ -187,11 +191,14 @@ class FakeGeneration:
     def __init__(
         self, answer: Answer, call: Call, info: ModelInfo, go: threading.Event | None = None
     ) -> None:
-        self._answer = answer if call.thinking is not False else replace(answer, thinking="")
+        silent = call.thinking is False or call.thinking_budget == 0
+        self._answer = replace(answer, thinking="") if silent else answer
         self._call = call
         self._info = info
         self._go = go or threading.Event()
         self._cancelled = threading.Event()
+        self._answer_now = threading.Event()
+        self._ended_by: ThoughtEnd = ""
         self._events = self._play()
         self._said = {"thinking": "", "text": ""}
         self._counts = {"thinking": 0, "text": 0}
@@ -209,6 +216,16 @@ class FakeGeneration:
         'cancelled'
         """
         self._cancelled.set()
+
+    def answer_now(self) -> None:
+        """End the thought before its next token.
+
+        >>> generation = FakeModel([Answer("Four.", thinking="Two and two.")]).stream("?")
+        >>> generation.answer_now()
+        >>> generation.result().thought_ended_by
+        'user'
+        """
+        self._answer_now.set()
 
     def result(self) -> Reply:
         """Run to the end and return the reply; raises the error of the tape."""
@@ -230,10 +247,11 @@ class FakeGeneration:
             began = time.monotonic()
             for piece in pieces(text):
                 reason = self._step()
-                if reason is not None:
+                if reason is not None or (kind == "thinking" and self._ends_thought()):
                     break
                 yield self._say(kind, piece)
             if kind == "thinking" and text:
+                self._ended_by = self._ended_by or ("model" if reason is None else "")
                 yield self._thinking_done(time.monotonic() - began)
             if reason is not None:
                 break
@@ -242,6 +260,15 @@ class FakeGeneration:
             yield Failed(reason, kept=self._said["text"])
         else:
             yield Done(self._reply(reason, prompt_tokens))
+
+    def _ends_thought(self) -> bool:
+        """Whether the thought ends before its next token, by the budget or on demand."""
+        budget = self._call.thinking_budget
+        if self._answer_now.is_set():
+            self._ended_by = "user"
+        elif budget is not None and self._counts["thinking"] >= budget:
+            self._ended_by = "budget"
+        return bool(self._ended_by)
 
     def _parts(self) -> list[tuple[str, str]]:
         """The thought and the answer, which ends before the first stop string."""
@@ -279,7 +306,8 @@ class FakeGeneration:
 
     def _thinking_done(self, measured: float) -> ThinkingDone:
         given = self._answer.thinking_seconds
-        return ThinkingDone(self._counts["thinking"], measured if given is None else given)
+        seconds = measured if given is None else given
+        return ThinkingDone(self._counts["thinking"], seconds, self._ended_by)
 
     def _prompt_tokens(self) -> int:
         if self._answer.prompt_tokens is not None:
@@ -299,4 +327,6 @@ class FakeGeneration:
             timing=self._answer.timing
             or Timing(decode_tokens_per_second=(thinking + text) / elapsed),
             peak_bytes=self._info.weight_bytes,
+            thought_ended_by=self._ended_by,
+            notices=self._answer.notices,
         )

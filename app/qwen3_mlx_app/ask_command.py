@@ -44,6 +44,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("prompt", nargs="*", help="the question; joined to standard input")
     parser.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file too")
     options.add_model(parser)
+    options.add_thinking(parser)
     parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before TEXT"
@@ -77,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             timeout=args.timeout,
             raw=args.raw,
+            thinking_budget=args.budget,
+            min_thinking=args.min_thinking,
+            loop_guard=args.loop_guard,
         )
         reply, interrupted = _listen(generation, _Printer(streams=not args.json))
     if args.json:
@@ -90,6 +94,8 @@ def as_json(reply: Reply) -> dict[str, Any]:
         "text": reply.text,
         "thinking": reply.thinking,
         "finish_reason": reply.finish_reason,
+        "thought_ended_by": reply.thought_ended_by,
+        "notices": list(reply.notices),
         "model": reply.model,
         "usage": asdict(reply.usage),
         "timing": asdict(reply.timing),

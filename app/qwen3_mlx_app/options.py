@@ -8,7 +8,7 @@ import sys
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.interface import Sampling
 
-__all__ = ["add_model", "add_sampling", "chosen_model", "sampling"]
+__all__ = ["add_model", "add_sampling", "add_thinking", "chosen_model", "sampling"]
 
 _NUMBERS = (
     ("--temperature", float, "T", "0 is greedy; higher is more varied"),
@@ -35,6 +35,22 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--max-tokens", type=int, metavar="N", help="end after N tokens")
     parser.add_argument("--seed", type=int, metavar="N", help="make the answer repeatable")
+
+
+def add_thinking(parser: argparse.ArgumentParser) -> None:
+    """--budget, --min-thinking and --no-loop-guard."""
+    parser.add_argument(
+        "--budget", type=int, metavar="N",
+        help="end the thought after N tokens and answer from it; 0 does not think",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-thinking", type=int, metavar="N", default=0,
+        help="do not let the thought end before N tokens",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-loop-guard", dest="loop_guard", action="store_false",
+        help="let a text that goes round in circles go on",
+    )  # fmt: skip
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The step: requests that decode together, and a request that is still being read.
+"""The step: requests that decode together, and a text that is still being read.
 
 The pipeline is one step deep. The next step is issued with tokens that are still being
 computed, and only then are those read; while the host looks at them (stop rules, text), the
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.engine.request import Request
+from qwen3_mlx.engine.mask import masked
+from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler
 from qwen3_mlx.model.compiled import CompiledStep
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -26,23 +27,40 @@ _COMPILE_AFTER = 32
 
 
 class Prefilling:
-    """A prompt being read, chunk by chunk, into a cache of its own."""
+    """A text being read, chunk by chunk, into a cache of its own.
 
-    def __init__(self, model: Qwen3Model, vocab: int, request: Request, chunk: int) -> None:
-        self.request, self.kv = request, KVCache(model.config)
-        self.penalties = (
-            Penalties([request.rule], [request.prompt], vocab) if request.rule.penalises else None
-        )
+    Args:
+        request: its prompt and what it has said; what `kv` holds already is not read again.
+        kv: keys and values of the beginning of the text; by default there are none.
+        penalties: the history of a text that has begun.
+    """
+
+    def __init__(
+        self,
+        model: Qwen3Model,
+        vocab: int,
+        request: Request,
+        chunk: int,
+        kv: KVCache | None = None,
+        penalties: Penalties | None = None,
+    ) -> None:
+        self.request, self.kv = request, kv or KVCache(model.config)
+        self.begins = not request.said
+        self._text = [*request.prompt, *request.said]
         self._model, self._vocab, self._chunk = model, vocab, chunk
-        request.stats.started = time.perf_counter()
+        if penalties is None and request.rule.penalises:
+            penalties = Penalties([request.rule], [request.prompt], vocab)
+        self.penalties = penalties
+        if self.begins:
+            request.stats.started = time.perf_counter()
 
     def advance(self) -> mx.array | None:
         """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
-        prompt, start = self.request.prompt, self.kv.length
-        chunk = mx.array([list(prompt[start : start + self._chunk])])
+        start = self.kv.length
+        chunk = mx.array([self._text[start : start + self._chunk]])
         hidden = self._model.hidden(chunk, self.kv)
         drawn = None
-        if self.kv.length < len(prompt):
+        if self.kv.length < len(self._text):
             mx.eval(self.kv.arrays())
         else:
             logits = self._model.logits(hidden[:, -1])
@@ -101,11 +119,32 @@ class Batch:
         if self._penalties is not None:
             self._penalties = self._penalties.keep(rules, rows)
 
+    def reread(self, row: int, wish: Force, chunk: int) -> Prefilling:
+        """A row whose text is to change, on a cache of its own; `keep` must then drop the row.
+
+        The step under way has read the row's last token and drawn one that nobody will see:
+        the cache is cut back to where the text changes, and the history forgets that token.
+        """
+        assert self._kv is not None
+        assert self._drawn is not None
+        request = self.requests[row]
+        kv = self._kv if len(self.requests) == 1 else self._kv.keep([row])
+        kept = len(request.said) - wish.cut
+        kv.trim(len(request.prompt) + kept)
+        penalties = self._penalties and self._penalties.keep([request.rule], [row])
+        if penalties is not None:
+            penalties.count(self._drawn[row : row + 1], -1)
+            if wish.cut:
+                penalties.count(mx.array(request.said[kept:]), -1)
+            penalties.count(mx.array(list(wish.ids)))
+        request.force(wish)
+        return Prefilling(self._model, self._vocab, request, chunk, kv, penalties)
+
     def step(self) -> list[int]:
         """Issue the next step, then read the tokens of the last one: one for each request."""
         assert self._drawn is not None
         drawn = self._drawn
-        if any(each.stats.tokens + 1 < each.max_tokens for each in self.requests):
+        if any(each.left > 1 for each in self.requests):
             self._drawn = self._issue(drawn)
         tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
         return tokens
@@ -142,6 +181,7 @@ def _draw(
 ) -> mx.array:
     if penalties is not None:
         logits = penalties.apply(logits)
+    logits = masked(logits, [request.mask for request in requests])
     uniforms = [] if sampler.greedy else [request.uniform() for request in requests]
     drawn = sampler.draw(logits, uniforms)
     if penalties is not None:

@@ -19,7 +19,7 @@ from typing import TypeVar
 import mlx.core as mx
 
 from qwen3_mlx.engine.batch import Batch, Prefilling
-from qwen3_mlx.engine.request import Request
+from qwen3_mlx.engine.request import Force, Request, Stop
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -29,6 +29,8 @@ __all__ = ["Engine"]
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _Task = Callable[[], None]
+# What becomes of a row: it ends, it failed, its text changes, or nothing happens.
+_Outcome = FinishReason | Exception | Force | None
 
 
 class Engine:
@@ -56,7 +58,7 @@ class Engine:
         self._max_rows, self._max_waiting = max_rows, max_waiting
         self._inbox: queue.SimpleQueue[Request | _Task | None] = queue.SimpleQueue()
         self._waiting: deque[Request] = deque()
-        self._prefilling: Prefilling | None = None
+        self._readings: deque[Prefilling] = deque()
         self._closed = False
         self._model: Qwen3Model
         self._batch: Batch
@@ -120,7 +122,7 @@ class Engine:
         self._end()
 
     def _busy(self) -> bool:
-        return bool(self._waiting or self._prefilling) or bool(
+        return bool(self._waiting or self._readings) or bool(
             getattr(self, "_batch", None) and self._batch.requests
         )
 
@@ -143,29 +145,30 @@ class Engine:
         for request in [each for each in self._waiting if each.interruption()]:
             self._waiting.remove(request)
             self._finish(request, request.interruption() or "cancelled")
-        if self._prefilling and (reason := self._prefilling.request.interruption()):
-            request, self._prefilling = self._prefilling.request, None
-            self._finish(request, reason)
-        reasons = [each.interruption() for each in self._batch.requests]
-        self._end_rows(reasons)
+        for reading in list(self._readings):
+            if reason := reading.request.interruption():
+                self._readings.remove(reading)
+                self._finish(reading.request, reason)
+        self._settle([each.interruption() for each in self._batch.requests])
 
     def _prefill(self) -> None:
-        """Read one chunk of one prompt."""
-        if self._prefilling is None:
+        """Read one chunk of one text."""
+        if not self._readings:
             if not self._waiting or len(self._batch.requests) >= self._max_rows:
                 return
-            request = self._waiting.popleft()
-            if not self._batch.requests:
-                mx.reset_peak_memory()
-            self._prefilling = Prefilling(self._model, self._vocab, request, self._chunk)
-        reading = self._prefilling
+            self._begin(self._waiting.popleft())
+        reading = self._readings[0]
         first = reading.advance()
-        request = reading.request
-        if not self._tell(request, reading.kv.length):
-            self._prefilling = None
-        elif first is not None:
-            self._prefilling = None
+        told = not reading.begins or self._tell(reading.request, reading.kv.length)
+        if first is not None or not told:
+            self._readings.popleft()
+        if first is not None and told:
             self._batch.add(reading, first)
+
+    def _begin(self, request: Request) -> None:
+        if not self._batch.requests:
+            mx.reset_peak_memory()
+        self._readings.append(Prefilling(self._model, self._vocab, request, self._chunk))
 
     def _tell(self, request: Request, done: int) -> bool:
         try:
@@ -182,38 +185,51 @@ class Engine:
             return
         tokens = self._batch.step()
         now = time.perf_counter()
-        endings = [
-            self._deliver(request, token, now)
-            for request, token in zip(requests, tokens, strict=True)
-        ]
-        self._end_rows(endings)
+        self._settle(
+            [
+                self._deliver(request, token, now)
+                for request, token in zip(requests, tokens, strict=True)
+            ]
+        )
 
-    def _deliver(self, request: Request, token: int, now: float) -> FinishReason | Exception | None:
-        """Hand one token over; what ends the request, if anything does."""
+    def _deliver(self, request: Request, token: int, now: float) -> _Outcome:
+        """Hand one token over; what becomes of the request, None if it just goes on."""
         stats = request.stats
         if not stats.first_token:
             stats.first_token = now
         stats.decode_seconds = now - stats.first_token
         if token in request.eos:
             return "stop"
-        stats.tokens += 1
+        request.add(token)
         try:
-            if request.listener.token(token):
-                return "stop"
+            wish = request.listener.token(token)
+            if isinstance(wish, Force) and request.fits(len(wish.ids), wish.cut):
+                return wish
         except Exception as error:
             return error
-        return "length" if stats.tokens >= request.max_tokens else None
+        if wish is True:
+            return "stop"
+        if isinstance(wish, Stop):
+            return wish.reason
+        return None if request.left > 0 else "length"
 
-    def _end_rows(self, endings: Sequence[FinishReason | Exception | None]) -> None:
+    def _settle(self, outcomes: Sequence[_Outcome]) -> None:
+        """Let rows go that ended, and read again those whose text was changed."""
         requests = self._batch.requests
-        if not any(endings):
+        if not any(outcomes):
             return
-        self._batch.keep([row for row, ending in enumerate(endings) if ending is None])
-        for request, ending in zip(requests, endings, strict=True):
-            if isinstance(ending, Exception):
-                self._fail(request, ending)
-            elif ending is not None:
-                self._finish(request, ending)
+        changed = [
+            self._batch.reread(row, outcome, self._chunk)
+            for row, outcome in enumerate(outcomes)
+            if isinstance(outcome, Force)
+        ]
+        self._batch.keep([row for row, outcome in enumerate(outcomes) if outcome is None])
+        self._readings.extendleft(reversed(changed))
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._fail(request, outcome)
+            elif isinstance(outcome, str):
+                self._finish(request, outcome)
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
         request.stats.peak_bytes = mx.get_peak_memory()
@@ -234,9 +250,9 @@ class Engine:
         fault = EngineError(f"the engine met a fault and was restarted: {error}")
         fault.__cause__ = error
         requests = list(self._batch.requests)
-        if self._prefilling is not None:
-            requests.append(self._prefilling.request)
-        self._prefilling, self._batch = None, Batch(self._model, self._vocab)
+        requests += [reading.request for reading in self._readings]
+        self._readings.clear()
+        self._batch = Batch(self._model, self._vocab)
         for request in requests:
             self._fail(request, fault)
 
@@ -246,12 +262,14 @@ class Engine:
         if hasattr(self, "_batch"):
             left += self._batch.requests
             self._batch.keep([])
-        if self._prefilling is not None:
-            left.append(self._prefilling.request)
+        left += [reading.request for reading in self._readings]
         while not self._inbox.empty():
             item = self._inbox.get()
             if isinstance(item, Request):
                 left.append(item)
         for request in left:
             self._finish(request, "cancelled")
+        # Compiled functions must go while this thread still runs Python: MLX keeps them in a
+        # cache of the thread, and clearing that after the interpreter has ended aborts.
+        self.__dict__.pop("_batch", None)
         self.__dict__.pop("_model", None)

@@ -6,11 +6,14 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from qwen3_mlx.events import FinishReason
 
-__all__ = ["DrawRule", "Listener", "Request", "RequestStats"]
+if TYPE_CHECKING:
+    from qwen3_mlx.engine.mask import Mask
+
+__all__ = ["Directive", "DrawRule", "Force", "Listener", "Request", "RequestStats", "Stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,37 @@ class DrawRule:
 
 @dataclass(slots=True)
 class RequestStats:
-    """Clock readings (time.perf_counter, seconds) and counts of one request."""
+    """Clock readings (time.perf_counter, seconds) and counts of one request.
+
+    `tokens` were drawn and are in the text; `forced` were put into it by a `Force`.
+    """
 
     submitted: float = 0.0
     started: float = 0.0
     first_token: float = 0.0
     decode_seconds: float = 0.0
     tokens: int = 0
+    forced: int = 0
     peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A listener's wish: the text ends here."""
+
+    reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """A listener's wish: forget the last `cut` drawn tokens, put these ids there, go on."""
+
+    ids: Sequence[int]
+    cut: int = 0
+
+
+#: What a listener answers to a token: None to go on. True is short for Stop(), False for None.
+Directive: TypeAlias = Stop | Force | bool | None
 
 
 class Listener(Protocol):
@@ -57,8 +83,8 @@ class Listener(Protocol):
     def prefill(self, done: int, total: int) -> None:
         """So many tokens of the prompt have been read."""
 
-    def token(self, token: int) -> bool:
-        """The next token of the text; true ends the request (a stop string was met)."""
+    def token(self, token: int) -> Directive:
+        """The next token of the text; the answer says how it goes on."""
 
     def finished(self, reason: FinishReason, stats: RequestStats) -> None:
         """The request is over."""
@@ -80,6 +106,8 @@ class Request:
         seed: of this request's own random numbers; the same seed gives the same text in
             any company.
         deadline: time.monotonic() at which to end; None for never.
+        room: the most tokens that may follow the prompt, drawn or forced; None for any.
+        mask: what may be drawn; asked before each draw.
     """
 
     prompt: Sequence[int]
@@ -89,8 +117,11 @@ class Request:
     eos: frozenset[int] = frozenset()
     seed: int | None = None
     deadline: float | None = None
+    room: int | None = None
+    mask: Mask | None = None
     cancelled: bool = False
     stats: RequestStats = field(default_factory=RequestStats)
+    said: list[int] = field(init=False, default_factory=list)
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +130,31 @@ class Request:
     def uniform(self) -> float:
         """The next random number in [0, 1), exact in float32."""
         return self._random.getrandbits(24) / (1 << 24)
+
+    @property
+    def left(self) -> int:
+        """How many more tokens may be drawn."""
+        drawn = self.max_tokens - self.stats.tokens
+        return drawn if self.room is None else min(drawn, self.room - len(self.said))
+
+    def fits(self, ids: int, cut: int = 0) -> bool:
+        """Whether so many ids can be forced and a token be drawn after them."""
+        if not 0 <= cut <= self.stats.tokens:
+            raise ValueError(f"cannot cut {cut} of {self.stats.tokens} drawn tokens")
+        room = self.room is None or self.room - len(self.said) + cut > ids
+        return room and self.left > 0
+
+    def add(self, token: int) -> None:
+        """A token was drawn and belongs to the text."""
+        self.said.append(token)
+        self.stats.tokens += 1
+
+    def force(self, wish: Force) -> None:
+        """The text changes as a listener wished."""
+        del self.said[len(self.said) - wish.cut :]
+        self.said.extend(wish.ids)
+        self.stats.tokens -= wish.cut
+        self.stats.forced += len(wish.ids)
 
     def interruption(self) -> FinishReason | None:
         """Why this request should end now, if it should."""

@@ -95,6 +95,13 @@ class ThinkingParser:
         self._pending = ""  # at most blank space, which goes with the tag
         return _joined(segments)
 
+    def close(self) -> list[Segment]:
+        """End the open thought from outside; what was held back and belongs to it."""
+        pending, self._pending = self._pending, ""
+        segments = [] if self._at_start and not pending.strip() else self._emit(pending)
+        self._tag(CLOSE)
+        return _joined(segments)
+
     def finish(self) -> list[Segment]:
         """The end of the reply, however it came: what was held back and is text after all."""
         pending, self._pending = self._pending, ""

@@ -175,6 +175,10 @@ class StreamDecoder:
         """The end of the stream: U+FFFD for a character that was never completed, or ''."""
         return self._decoder.decode(b"", final=True)
 
+    def drop(self) -> None:
+        """Forget an incomplete character, as if its bytes had never come."""
+        self._decoder.reset()
+
     @property
     def held_bytes(self) -> int:
         """How many bytes of an incomplete character are held back."""

@@ -42,9 +42,12 @@ def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> N
     reply = json.loads(capsys.readouterr().out)
 
     assert set(reply) == {
-        "text", "thinking", "finish_reason", "model", "usage", "timing", "memory",
+        "text", "thinking", "finish_reason", "thought_ended_by", "notices", "model", "usage",
+        "timing", "memory",
     }  # fmt: skip
-    assert set(reply["usage"]) == {"prompt_tokens", "thinking_tokens", "answer_tokens"}
+    assert set(reply["usage"]) == {
+        "prompt_tokens", "thinking_tokens", "answer_tokens", "forced_tokens",
+    }  # fmt: skip
     assert set(reply["timing"]) == {
         "load_seconds", "ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second",
     }  # fmt: skip
@@ -147,3 +150,13 @@ def test_a_reader_that_leaves_ends_it_quietly(model: str) -> None:
     )
     assert done.stderr == b""
     assert done.returncode in (0, 141)
+
+
+def test_a_budget_on_the_command_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["ask", "-m", model, "--seed", "1", "--max-tokens", "40", "--json", "hi"]
+    assert main([*asked, "--min-thinking", "9", "--budget", "9", "--no-loop-guard"]) == 0
+    usage = json.loads(capsys.readouterr().out)["usage"]
+    assert usage["thinking_tokens"] in (0, 9)  # a random model need not think at all
+
+    assert main([*asked, "--budget", "-3"]) == 2
+    assert "thinking_budget is -3" in capsys.readouterr().err

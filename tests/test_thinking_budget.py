@@ -1,0 +1,361 @@
+"""Thoughts that end when they must: by a budget, on demand, in circles, in a full context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from checkpoints import write_checkpoint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from script import scripted
+
+import qwen3_mlx
+from qwen3_mlx import Done, OptionError, Qwen3, Reply, Sampling, TextDelta, ThinkingDelta
+from qwen3_mlx.events import Event, ThinkingDone
+from qwen3_mlx.generation import TextGeneration
+from qwen3_mlx.text.budget import EARLY_STOP
+
+THOUGHT = "\n" + "".join(f"{n} and {n} is {2 * n}. " for n in range(200))
+ANSWER = "It is 4."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(
+        tmp_path_factory.mktemp("budget") / "model", dtype="F32", tokenizer=True
+    )
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Iterator[Qwen3]:
+    with qwen3_mlx.load(str(folder)) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def always(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qwen3]:
+    """Like 2507-Thinking: the prompt opens the block, and nothing switches it off."""
+    copy = write_checkpoint(
+        tmp_path_factory.mktemp("always") / "model", dtype="F32", tokenizer=True
+    )
+    (copy / "chat_template.jinja").write_text(
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + "
+        "'<|im_end|>\\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+    )
+    with qwen3_mlx.load(str(copy)) as model:
+        yield model
+
+
+def end(model: Qwen3) -> int:
+    return next(iter(sorted(model._parts.eos_ids, reverse=True)))
+
+
+def spelled(model: Qwen3, ids: Sequence[int]) -> str:
+    return model._tokenizer.decode(ids, skip_special=False)
+
+
+def read(generation: TextGeneration) -> tuple[list[Event], Reply]:
+    events = list(generation)
+    assert isinstance(events[-1], Done)
+    return events, events[-1].reply
+
+
+@pytest.mark.parametrize("budget", [1, 16, 64, 256, None])
+def test_the_thought_has_exactly_its_budget(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch, budget: int | None
+) -> None:
+    thought = model.encode("<think>" + THOUGHT[:400])
+    answer = [*model.encode(ANSWER), end(model)]
+    whole = [*thought, *model.encode("\n</think>\n\n"), *answer]
+    requests = scripted(model, monkeypatch, thought if budget else whole, answer)
+    events, reply = read(model.stream("?", thinking_budget=budget))
+    sentence = model.encode(EARLY_STOP)
+
+    assert reply.text == ANSWER
+    assert reply.thinking == THOUGHT[: budget or 400].strip("\n")
+    assert reply.usage.thinking_tokens == (budget or 401)
+    assert reply.usage.forced_tokens == (len(sentence) if budget else 0)
+    assert reply.thought_ended_by == ("budget" if budget else "model")
+    assert occurrences(sentence, requests[0].said) == (1 if budget else 0)
+    done = [event for event in events if isinstance(event, ThinkingDone)]
+    assert [each.ended_by for each in done] == ([reply.thought_ended_by] if reply.thinking else [])
+    streamed_equals_final(events, reply)
+
+
+def occurrences(part: list[int], whole: list[int]) -> int:
+    return sum(whole[n : n + len(part)] == part for n in range(len(whole)))
+
+
+def streamed_equals_final(events: list[Event], reply: Reply) -> None:
+    thought = "".join(event.text for event in events if isinstance(event, ThinkingDelta))
+    answer = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert (thought, answer) == (reply.thinking, reply.text)
+    assert "<think>" not in reply.text
+    assert "</think>" not in reply.text
+
+
+@pytest.mark.parametrize("thinking", [None, True])
+def test_a_budget_of_0_is_the_empty_block(model: Qwen3, thinking: bool | None) -> None:
+    generation = model.stream("?", thinking=thinking, thinking_budget=0, max_tokens=5, seed=1)
+    direct = model.ask("?", thinking=False, max_tokens=5, seed=1)
+    _, reply = read(generation)
+
+    assert generation.request is not None
+    prompt = model.render([{"role": "user", "content": "?"}], thinking=False)
+    assert generation.request.prompt == model.encode(prompt)
+    assert (reply.text, reply.thinking, reply.usage) == (direct.text, "", direct.usage)
+
+
+def test_a_budget_of_0_closes_a_block_that_cannot_be_switched_off(
+    always: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = scripted(always, monkeypatch, [*always.encode(ANSWER), end(always)])
+    _, reply = read(always.stream("?", thinking_budget=0))
+
+    assert spelled(always, requests[0].prompt).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert (reply.text, reply.thinking, reply.thought_ended_by) == (ANSWER, "", "budget")
+    closing = len(always.encode("\n\n</think>\n\n"))
+    assert reply.usage.forced_tokens == closing
+    assert reply.usage.prompt_tokens == len(requests[0].prompt) - closing
+
+
+def test_a_thought_that_the_prompt_opened_is_counted_from_its_first_token(
+    always: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(always, monkeypatch, always.encode(THOUGHT), [*always.encode(ANSWER), end(always)])
+    _, reply = read(always.stream("?", thinking_budget=16))
+
+    assert reply.thinking == THOUGHT[:16].strip("\n")
+    assert (reply.usage.thinking_tokens, reply.thought_ended_by) == (16, "budget")
+
+
+@pytest.mark.parametrize("letters", ["aé", "a你", "a🙂", "🙂"])
+@pytest.mark.parametrize("budget", range(1, 12))
+def test_an_incomplete_character_is_cut_back(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch, letters: str, budget: int
+) -> None:
+    thought = (letters * 12).encode()
+    answer = [*model.encode(ANSWER), end(model)]
+    requests = scripted(model, monkeypatch, model.encode("<think>" + letters * 12), answer)
+    events, reply = read(model.stream("?", thinking_budget=budget))
+
+    expected = thought[:budget].decode(errors="ignore")
+    assert (reply.thinking, reply.text) == (expected, ANSWER)
+    assert reply.usage.thinking_tokens == len(expected.encode())
+    assert spelled(model, requests[0].said) == "<think>" + expected + EARLY_STOP + ANSWER
+    streamed_equals_final(events, reply)
+
+
+def test_the_text_before_an_incomplete_character_stays(official_like: EarlyStopCase) -> None:
+    ids, cut = official_like.stop.after(official_like.last, official_like.held)
+
+    assert cut == 2
+    assert official_like.text(ids) == " " + EARLY_STOP
+
+
+class EarlyStopCase:
+    """A tokenizer with a token that ends one character and begins another: b" \\xf0"."""
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+        from qwen3_mlx.text import budget
+        from qwen3_mlx.text import tokenizer as text
+
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        space, first = "Ġ", "ð"
+        vocab = {letter: n for n, letter in enumerate([*alphabet, space + first])}
+        backend = Tokenizer(models.BPE(vocab=vocab, merges=[(space, first)]))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        self.tokenizer = text.Tokenizer(backend, 300)
+        self.stop = budget.EarlyStop(self.tokenizer)
+        self.last = self.tokenizer.encode("x 🙂")[:3]
+        assert [self.tokenizer.bytes_of(id) for id in self.last] == [b"x", b" \xf0", b"\x9f"]
+        self.held = 2
+
+    def text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+
+@pytest.fixture
+def official_like() -> EarlyStopCase:
+    return EarlyStopCase()
+
+
+def test_answer_now_from_another_thread(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [*model.encode(ANSWER), end(model)]
+    scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), answer)
+    generation = model.stream("?")
+    told = at_call = 0
+    for event in generation:
+        if isinstance(event, ThinkingDelta):
+            told += 1
+            if told == 20:
+                generation.answer_now()
+                at_call = generation._thinking_tokens
+    reply = generation.result()
+
+    assert (reply.text, reply.thought_ended_by) == (ANSWER, "user")
+    assert THOUGHT.strip().startswith(reply.thinking)
+    assert at_call <= reply.usage.thinking_tokens <= at_call + 2
+
+
+def test_answer_now_before_the_thought_and_in_the_answer(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = [*model.encode(ANSWER), end(model)]
+    scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), answer)
+    early = model.stream("?")
+    early.answer_now()
+    reply = early.result()
+    assert (reply.text, reply.thinking) == (ANSWER, "")
+    assert reply.thought_ended_by == "user"
+
+    monkeypatch.undo()
+    scripted(model, monkeypatch, answer)
+    late = model.stream("?", thinking=False)
+    late.answer_now()
+    reply = late.result()
+    assert (reply.text, reply.thought_ended_by, reply.usage.forced_tokens) == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 3, 17, 40])
+def test_think_more_refuses_an_early_end(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch, minimum: int
+) -> None:
+    """The script wants to end its thought from its first token on; x comes instead."""
+    close = model.encode("</think>")
+    ids = [*model.encode("<think>"), *close * 200]
+    scripted(model, monkeypatch, ids, instead=model.encode("x")[0])
+    reply = model.ask("?", min_thinking=minimum, max_tokens=minimum + 3)
+
+    assert reply.thinking == "x" * minimum
+    assert reply.usage.thinking_tokens == minimum
+    assert reply.thought_ended_by == "model"
+
+
+def test_think_more_while_it_thinks(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [*model.encode("<think>abcdefgh"), *model.encode("</think>") * 300]
+    scripted(model, monkeypatch, ids, instead=model.encode("x")[0])
+    generation = model.stream("?", max_tokens=80)
+    generation.think_more(50)
+    reply = generation.result()
+
+    assert reply.thinking == "abcdefgh" + "x" * 42
+    with pytest.raises(OptionError, match="no thought"):
+        model.stream("x", raw=True, max_tokens=1).think_more(3)
+
+
+def test_tags_after_a_forced_end_are_forbidden(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = model.encode("</think><think>4</think>")
+    scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), [*tags, end(model)],
+             instead=model.encode("!")[0])  # fmt: skip
+    reply = model.ask("?", thinking_budget=16)
+
+    assert reply.text == "!!4!"
+
+
+def test_stop_strings_after_a_forced_end(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = model.encode("one two stop three")
+    scripted(model, monkeypatch, model.encode("<think> stop " + THOUGHT), answer)
+    events, reply = read(model.stream("?", thinking_budget=32, stop=["stop"]))
+
+    assert (reply.text, reply.finish_reason) == ("one two ", "stop")
+    assert "stop" in reply.thinking
+    streamed_equals_final(events, reply)
+
+
+def test_a_full_context_closes_the_thought_and_keeps_the_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with qwen3_mlx.load(str(folder)) as model:
+        object.__setattr__(model._parts.config, "max_positions", 600)
+        long = model.encode("<think>" + THOUGHT)
+        scripted(model, monkeypatch, long, [*model.encode(ANSWER), end(model)])
+        reply = model.ask("?", loop_guard=False)
+        cut = model.ask("?", max_tokens=50)
+
+    assert (reply.text, reply.thought_ended_by, reply.finish_reason) == (ANSWER, "context", "stop")
+    assert (
+        600
+        - sum((reply.usage.prompt_tokens, reply.usage.thinking_tokens, reply.usage.forced_tokens))
+        >= 600 // 8
+    )
+    assert (cut.finish_reason, cut.thought_ended_by, cut.text) == ("length", "", "")
+
+
+def test_a_sentence_that_does_not_fit_ends_the_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with qwen3_mlx.load(str(folder)) as model:
+        object.__setattr__(model._parts.config, "max_positions", 60)
+        scripted(model, monkeypatch, model.encode("<think>" + THOUGHT))
+        reply = model.ask("?", thinking_budget=8)
+
+    assert reply.finish_reason == "length"
+    assert reply.usage.thinking_tokens <= 8
+
+
+def test_cancel_while_the_sentence_is_forced(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), model.encode(ANSWER))
+    generation = model.stream("?", thinking_budget=16)
+    end_thought = generation._end_thought
+
+    def and_cancel(token: int) -> object:
+        wish = end_thought(token)
+        if wish is not None:
+            generation.cancel()
+        return wish
+
+    monkeypatch.setattr(generation, "_end_thought", and_cancel)
+    reply = generation.result()
+
+    assert reply.finish_reason == "cancelled"
+    assert (reply.text, reply.usage.thinking_tokens) == ("", 16)
+    assert reply.thinking == THOUGHT[:16].strip("\n")
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=6))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_budgets_in_company_are_as_alone(model: Qwen3, asked: list[tuple[int, bool]]) -> None:
+    """A random model that is made to think: nobody's forced sentence disturbs the others."""
+
+    def ask(number: int, budget: int, penalised: bool) -> TextGeneration:
+        sampling = Sampling(temperature=1.0, presence_penalty=0.7 if penalised else 0.0)
+        return model.stream(
+            f"{number}", seed=number, max_tokens=budget + 20, thinking_budget=budget,
+            min_thinking=budget, sampling=sampling,
+        )  # fmt: skip
+
+    running = [ask(n, *each) for n, each in enumerate(asked)]
+    together = [generation.result() for generation in running]
+    alone = [ask(n, *each).result() for n, each in enumerate(asked)]
+
+    assert [(r.text, r.thinking, r.usage) for r in together] == [
+        (r.text, r.thinking, r.usage) for r in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"thinking_budget": -1}, "thinking_budget is -1"),
+        ({"min_thinking": -1}, "min_thinking is -1"),
+        ({"min_thinking": 9, "thinking_budget": 8}, "to the budget of 8"),
+        ({"raw": True, "thinking_budget": 8}, "raw prompt"),
+    ],
+)
+def test_impossible_limits(model: Qwen3, arguments: dict[str, int], sentence: str) -> None:
+    with pytest.raises(OptionError, match=sentence):
+        model.ask("?", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_budget_without_a_thought_says_so(model: Qwen3) -> None:
+    reply = model.ask("?", thinking=False, thinking_budget=5, max_tokens=1)
+    assert reply.notices == ("thinking is off: thinking_budget=5 changes nothing",)
