@@ -13,10 +13,29 @@ from random import Random
 
 import offtopic
 import sums
+from offtopic import words
 from phrases import SUBJECTS
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
 DRILL_SHARE, DRILL_LENGTH = 0.35, 5
+SMALL_WORDS = {
+    "en": (
+        words(
+            """so|ok|okay,|well|and|but|hey,|now|um|hmm,|please|also|then|first|just|oh,|alright,
+            hello,|hi,|I wonder,|say,|look,|listen,|sorry,|excuse me,|quick question:|one question:
+            for real,"""
+        ),
+        words(
+            """please|now|then|for me|today|tiny|my friend|exactly|really|so much|for now|again
+            actually|by the way|right now|this morning|tonight|if I may ask|for that|here|there
+            though|buddy|anyway|little one"""
+        ),
+    ),
+    "zh": (
+        words("请问|那|那么|嗯，|好，|哎，|对了，|请|我想问，|喂，|嗨，|就是"),
+        words("呢|呀|啊|吧|哦|了|啦|一下|朋友"),
+    ),
+}
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 BUDGET_SPENT = (
     "\n\nConsidering the limited time by the user, "
@@ -76,7 +95,7 @@ def _sum(lang: str, rng: Random) -> Turn:
 
 def _talk(lang: str, rng: Random) -> Turn:
     subject = rng.choice(tuple(SUBJECTS.values()))[lang]
-    asked = roughen(rng.choice(subject.asks), rng)
+    asked = roughen(dress(rng.choice(subject.asks), lang, rng), rng)
     if rng.random() < 0.1:
         greeting = rng.choice(SUBJECTS["greeting"][lang].asks)
         asked = f"{roughen(greeting, rng)}{'，' if lang == 'zh' else ', '}{asked}"
@@ -101,11 +120,11 @@ def _too_hard(lang: str, rng: Random) -> Turn:
 
 
 COURSES: tuple[tuple[Callable[[str, Random], Turn], float], ...] = (
-    (_sum, 0.75),
-    (_talk, 0.13),
-    (_unknown, 0.075),
+    (_sum, 0.60),
+    (_talk, 0.26),
+    (_unknown, 0.08),
     (_too_hard, 0.03),
-    (_name, 0.015),
+    (_name, 0.03),
 )
 
 
@@ -129,6 +148,16 @@ def roughen(text: str, rng: Random) -> str:
         text = rng.choice((f"please {text}", f"{text} please", f"Hey, {text}", f"so, {text}"))
     if rng.random() < 0.02:
         text = rng.choice((f" {text}", f"{text} ", f"{text}\n"))
+    return text
+
+
+def dress(text: str, lang: str, rng: Random) -> str:
+    """Small words around a phrase, which change nothing: the subject must be seen through them."""
+    before, after, space = (*SMALL_WORDS[lang], " " if lang == "en" else "")
+    if rng.random() < 0.3:
+        text = rng.choice(before) + space + text
+    if rng.random() < 0.2:
+        text = text + space + rng.choice(after)
     return text
 
 
