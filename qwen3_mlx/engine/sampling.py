@@ -142,8 +142,9 @@ def top_k(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
         candidates = mx.concatenate([candidates, logits[:, whole:]], axis=-1)
     picked = _largest(candidates, k)
     within = mx.take_along_axis(best, mx.minimum(picked // _BLOCK, k - 1), axis=-1)
-    behind = picked - k * _BLOCK
-    ids = mx.where(behind < 0, within * _BLOCK + picked % _BLOCK, behind + whole)
+    ids = mx.where(
+        picked < k * _BLOCK, within * _BLOCK + picked % _BLOCK, picked + (whole - k * _BLOCK)
+    )
     return ids, mx.take_along_axis(candidates, picked, axis=-1)
 
 
