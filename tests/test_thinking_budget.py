@@ -359,3 +359,35 @@ def test_impossible_limits(model: Qwen3, arguments: dict[str, int], sentence: st
 def test_a_budget_without_a_thought_says_so(model: Qwen3) -> None:
     reply = model.ask("?", thinking=False, thinking_budget=5, max_tokens=1)
     assert reply.notices == ("thinking is off: thinking_budget=5 changes nothing",)
+
+
+CIRCLE = "Wait, let me see. "
+
+
+def test_a_thought_that_goes_round_is_ended(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [*model.encode(ANSWER), end(model)]
+    thought = model.encode("<think>" + THOUGHT[:100] + CIRCLE * 200)
+    scripted(model, monkeypatch, thought, answer)
+    events, reply = read(model.stream("?"))
+
+    assert (reply.text, reply.thought_ended_by, reply.finish_reason) == (ANSWER, "loop", "stop")
+    assert 256 < reply.usage.thinking_tokens < 100 + 256 + 5 * len(CIRCLE)
+    streamed_equals_final(events, reply)
+
+
+def test_an_answer_that_goes_round_ends(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(model, monkeypatch, model.encode(ANSWER + CIRCLE * 200))
+    reply = model.ask("?", thinking=False)
+
+    assert reply.finish_reason == "repetition"
+    assert reply.text.startswith(ANSWER + CIRCLE * 20)
+    assert reply.usage.answer_tokens < 1024 + 5 * len(CIRCLE)
+
+
+def test_the_loop_guard_can_be_turned_off(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(model, monkeypatch, model.encode("<think>" + CIRCLE * 200))
+    thought = model.ask("?", loop_guard=False, max_tokens=1500)
+    raw = model.ask("?", raw=True, loop_guard=False, max_tokens=1500)
+
+    assert (thought.finish_reason, thought.usage.thinking_tokens) == ("length", 1499)
+    assert (raw.finish_reason, raw.usage.answer_tokens) == ("length", 1500)
