@@ -10,7 +10,9 @@ from qwen3_mlx.api import Qwen3, load
 from qwen3_mlx.errors import (
     CheckpointError,
     EngineError,
+    ExpertReadError,
     HubError,
+    MemoryPlanError,
     ModelNotFoundError,
     OptionError,
     PromptError,
@@ -33,6 +35,7 @@ from qwen3_mlx.events import (
 )
 from qwen3_mlx.generation import TextGeneration
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
+from qwen3_mlx.statistics import ExpertStats
 from qwen3_mlx.version import __version__
 
 __all__ = [
@@ -40,9 +43,12 @@ __all__ = [
     "Done",
     "EngineError",
     "Event",
+    "ExpertReadError",
+    "ExpertStats",
     "Failed",
     "HubError",
     "Loading",
+    "MemoryPlanError",
     "Message",
     "ModelInfo",
     "ModelNotFoundError",

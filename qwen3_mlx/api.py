@@ -25,9 +25,11 @@ from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.events import Loading, Reply
 from qwen3_mlx.generation import Limits, TextGeneration
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
-from qwen3_mlx.loading import Parts, read_parts, read_weights
+from qwen3_mlx.loading import Parts, read_parts
+from qwen3_mlx.memory import Plan
 from qwen3_mlx.presets import draw_rule
 from qwen3_mlx.prompts import Prompt, Prompts
+from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.thinking import ThinkingParser
 
@@ -42,6 +44,10 @@ def load(
     *,
     dtype: str | None = None,
     progress: Callable[[Loading], None] | None = None,
+    memory_limit: int | str | None = None,
+    context: int | None = None,
+    slots: int | None = None,
+    experts: Mapping[str, Any] | None = None,
 ) -> Qwen3:
     """Load a model.
 
@@ -51,14 +57,27 @@ def load(
         dtype: the type to compute in, "float32", "bfloat16" or "float16"; by default the
             one in which the checkpoint is stored.
         progress: called with the bytes read so far, from another thread.
+        memory_limit: bytes, or a size such as "10GB". The weights, the KV cache and the work
+            stay below it; of a mixture of experts, those that do not fit stay on disk and are
+            read when they are needed. The answers are the same. One text runs at a time.
+        context: tokens that a conversation may have; by default the model's own context, and
+            8,192 under a limit.
+        slots: keep this many experts of each layer, instead of what the limit allows.
+        experts: how experts are read, as fields of `experts.options.PoolOptions`.
 
     Raises:
         ModelNotFoundError: nothing answers to that name.
         CheckpointError: the folder is incomplete or damaged.
         UnsupportedModelError: the checkpoint is not a Qwen3 text model.
         HubError: the model must be downloaded and cannot be.
+        MemoryPlanError: the limit is too small; nothing was read, and the error names the
+            smallest limit that works.
     """
-    return Qwen3(read_parts(hub.resolve(name)), name, dtype=dtype, progress=progress)
+    parts = read_parts(hub.resolve(name))
+    keeper = Keeper(
+        parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts
+    )
+    return Qwen3(parts, name, keeper, progress=progress)
 
 
 class Qwen3:
@@ -68,19 +87,20 @@ class Qwen3:
         self,
         parts: Parts,
         name: str,
+        keeper: Keeper,
         *,
-        dtype: str | None = None,
         progress: Callable[[Loading], None] | None = None,
     ) -> None:
         began = time.perf_counter()
+        self._keeper = keeper
         self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
         self._prompts = Prompts(parts.template, parts.tokenizer)
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
         loaded = _Progress(parts.checkpoint.weight_bytes, progress)
         self._engine = Engine(
-            lambda: read_weights(parts, dtype, loaded), vocab=parts.tokenizer.size
+            lambda: keeper.read(loaded), vocab=parts.tokenizer.size, **keeper.engine_options
         )
-        self._closing = weakref.finalize(self, self._engine.close)
+        self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
         self._name = name
 
@@ -90,11 +110,16 @@ class Qwen3:
         return ModelInfo(
             name=self._name,
             quantization=self._parts.quantization,
-            context=self._parts.config.max_positions,
+            context=self._keeper.context,
             weight_bytes=self._parts.checkpoint.weight_bytes,
             can_think=self._template.can_think,
             can_switch_thinking=self._template.can_switch_thinking,
         )
+
+    @property
+    def plan(self) -> Plan | None:
+        """Where the memory goes; None where there is no limit."""
+        return self._keeper.plan
 
     def ask(
         self,
@@ -188,6 +213,7 @@ class Qwen3:
             stop=_strings(stop),
             notices=made.notices,
             load_seconds=self._load_seconds,
+            experts=self._keeper.watch(),
             closed=made.closed,
         )
         request = Request(
@@ -276,7 +302,7 @@ class Qwen3:
             )
         if minimum and (not self._template.can_think or self._tokenizer.think_close_id is None):
             raise OptionError("min_thinking needs a model that thinks, and this one does not")
-        context = self._parts.config.max_positions
+        context = self._keeper.context
         return Limits(self._early_stop, budget, minimum, min(512, context // 8), loop_guard)
 
     def _parser(self, made: Prompt) -> ThinkingParser | None:
@@ -313,6 +339,11 @@ class _Progress:
         self._state = replace(self._state, done=done)
         if self._tell is not None:
             self._tell(self._state)
+
+
+def _close(engine: Engine, keeper: Keeper) -> None:
+    engine.close()
+    keeper.close()
 
 
 def _deadline(timeout: float | None) -> float | None:

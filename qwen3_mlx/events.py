@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from qwen3_mlx.statistics import ExpertStats
+
 __all__ = [
     "Done",
     "Event",
@@ -66,6 +68,7 @@ class Reply:
     `finish_reason` is "stop" (the model or a stop string ended it), "length" (max_tokens
     or the context is used up), "cancelled", "timeout" or "repetition" (the answer went round
     in circles); the text so far is kept in each. `notices` are the texts of all `Notice`s.
+    `experts` says what was read from disk, where experts are (a memory limit was set).
     """
 
     text: str
@@ -77,6 +80,7 @@ class Reply:
     peak_bytes: int = 0
     thought_ended_by: ThoughtEnd = ""
     notices: tuple[str, ...] = ()
+    experts: ExpertStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen3_mlx.engine.mask import Ban
@@ -31,6 +31,7 @@ from qwen3_mlx.events import (
     Timing,
     Usage,
 )
+from qwen3_mlx.statistics import ExpertStats
 from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.loops import LoopGuard
 from qwen3_mlx.text.stops import StopScanner
@@ -75,6 +76,7 @@ class TextGeneration:
         stop: strings that end the answer; they and what follows are not part of it.
         notices: what the person should know before the answer begins.
         load_seconds: how long the model took to load, for the reply's timing.
+        experts: tells what streaming did since the answer began, None where nothing streams.
         closed: ids with which the prompt itself ends the thought (a budget of 0).
     """
 
@@ -89,9 +91,11 @@ class TextGeneration:
         stop: Sequence[str] = (),
         notices: Sequence[str] = (),
         load_seconds: float = 0.0,
+        experts: Callable[[], ExpertStats | None] = lambda: None,
         closed: int = 0,
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
+        self._experts = experts
         self._tokenizer, self._decoder = tokenizer, tokenizer.stream()
         self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
         self._minimum, self._answer_now = self._limits.minimum, False
@@ -304,6 +308,7 @@ class TextGeneration:
             peak_bytes=stats.peak_bytes,
             thought_ended_by=self._thought_ended_by,
             notices=self._notices,
+            experts=self._experts(),
         )
 
 

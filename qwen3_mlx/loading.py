@@ -18,7 +18,8 @@ from qwen3_mlx.checkpoint import (
 )
 from qwen3_mlx.errors import CheckpointError, OptionError
 from qwen3_mlx.experts.layout import ExpertFormat, is_expert_tensor, layer_format
-from qwen3_mlx.memory import Sizes
+from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.memory import Plan, Sizes
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
 from qwen3_mlx.model.shapes import check_shapes
@@ -27,7 +28,7 @@ from qwen3_mlx.text.template import ChatTemplate
 from qwen3_mlx.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from qwen3_mlx.experts.pool import ExpertPool, PoolOptions
+    from qwen3_mlx.experts.pool import ExpertPool
 
 __all__ = ["Parts", "open_pool", "read_parts", "read_weights", "sizes_of"]
 
@@ -113,6 +114,7 @@ def sizes_of(parts: Parts, dtype: str | None = None) -> Sizes:
 
 def open_pool(
     parts: Parts,
+    plan: Plan,
     options: PoolOptions,
     dtype: str | None = None,
     loaded: Callable[[int], None] = lambda nbytes: None,
@@ -122,7 +124,8 @@ def open_pool(
     from qwen3_mlx.experts.store import TensorSource
 
     source = TensorSource(parts.checkpoint, parts.config, options.throttle)
-    return ExpertPool(parts.config, source, options, _run_dtype(parts, dtype), loaded)
+    run = _run_dtype(parts, dtype)
+    return ExpertPool(parts.config, source, plan.slots, plan.scratch, options, run, loaded)
 
 
 def read_weights(

@@ -45,6 +45,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file too")
     options.add_model(parser)
     options.add_thinking(parser)
+    options.add_memory(parser)
     parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before TEXT"
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     import qwen3_mlx
     from qwen3_mlx import hub
 
-    with qwen3_mlx.load(name) as model:
+    with qwen3_mlx.load(name, **options.memory(args)) as model:
         if args.model:
             hub.remember_model(name)
         generation = model.stream(
@@ -100,6 +101,7 @@ def as_json(reply: Reply) -> dict[str, Any]:
         "usage": asdict(reply.usage),
         "timing": asdict(reply.timing),
         "memory": {"peak_bytes": reply.peak_bytes},
+        "experts": None if reply.experts is None else asdict(reply.experts),
     }
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx_app import options
 
@@ -45,6 +45,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_model(parser)
+    options.add_memory(parser)
     parser.add_argument(
         "--plain",
         action="store_true",
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
     plain = args.plain or not (sys.stdin.isatty() and sys.stdout.isatty())
     name, hint = _model_name(args)
-    load = load or _loader(name, remember=bool(args.model))
+    load = load or _loader(name, options.memory(args), remember=bool(args.model))
     if plain:
         return _run_plain(_session(args, load), hint)
     return _run_screen(args, load, name, hint)
@@ -119,7 +120,7 @@ def _model_name(args: argparse.Namespace) -> tuple[str, str]:
     return options.chosen_model(args), ""
 
 
-def _loader(name: str, *, remember: bool) -> Loader:
+def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:
     """Find the model now, so that a wrong name ends here and a download shows its progress;
     read it later, off the screen's thread."""
     from qwen3_mlx import hub
@@ -129,7 +130,8 @@ def _loader(name: str, *, remember: bool) -> Loader:
     def load(progress: Callable[[Loading], None]) -> ChatModel:
         import qwen3_mlx
 
-        model = qwen3_mlx.load(name if name == "tiny" else str(folder), progress=progress)
+        found = name if name == "tiny" else str(folder)
+        model = qwen3_mlx.load(found, progress=progress, **memory)
         if remember:
             hub.remember_model(name)
         return model

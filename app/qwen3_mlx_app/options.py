@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.interface import Sampling
 
-__all__ = ["add_model", "add_sampling", "add_thinking", "chosen_model", "sampling"]
+__all__ = [
+    "add_memory",
+    "add_model",
+    "add_sampling",
+    "add_thinking",
+    "chosen_model",
+    "memory",
+    "sampling",
+]
 
 _NUMBERS = (
     ("--temperature", float, "T", "0 is greedy; higher is more varied"),
@@ -35,6 +44,29 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--max-tokens", type=int, metavar="N", help="end after N tokens")
     parser.add_argument("--seed", type=int, metavar="N", help="make the answer repeatable")
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """--memory-limit, --context and --slots."""
+    group = parser.add_argument_group(
+        "memory", "Experts that do not fit stay on disk; the answers are the same."
+    )
+    group.add_argument(
+        "--memory-limit", metavar="SIZE", help="use at most so much memory, such as 10GB"
+    )
+    group.add_argument(
+        "--context", type=int, metavar="N",
+        help="tokens that the conversation may have (default: the model's, 8192 under a limit)",
+    )  # fmt: skip
+    group.add_argument(
+        "--slots", type=int, metavar="N",
+        help="experts of each layer to keep in memory, instead of what the limit allows",
+    )  # fmt: skip
+
+
+def memory(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `load` that the flags of `add_memory` state."""
+    return {name: getattr(args, name) for name in ("memory_limit", "context", "slots")}
 
 
 def add_thinking(parser: argparse.ArgumentParser) -> None:

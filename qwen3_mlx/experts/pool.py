@@ -8,61 +8,49 @@ without asking the host anything; the others become `StreamedExperts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import mlx.core as mx
 
 from qwen3_mlx.experts.counts import Counts
 from qwen3_mlx.experts.layout import ExpertFormat
+from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.policy import make_policy
 from qwen3_mlx.experts.readers import Read, Readers
 from qwen3_mlx.experts.slots import Bank, writes_in_place
-from qwen3_mlx.experts.store import Source, Throttle
+from qwen3_mlx.experts.store import Source
 from qwen3_mlx.experts.streamed import Shared, StreamedExperts
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.moe import ResidentExperts
 from qwen3_mlx.statistics import ExpertStats
 
-__all__ = ["ExpertPool", "PoolOptions"]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """How experts are kept and read.
-
-    Args:
-        slots: by MoE layer, how many experts it keeps in memory.
-        scratch: experts that the shared scratch bank holds; at least 2.
-        policy: which expert leaves, a key of `policy.POLICIES`.
-        threads: reader threads; 0 reads on the engine thread.
-        overlap: compute the hits of a step while its misses are read.
-        poison: fill slots with NaN when an expert leaves, for tests.
-        in_place: None tests whether slots can be written in place; False forces the copy.
-        throttle: makes the disk slower, for measurements.
-    """
-
-    slots: Mapping[int, int]
-    scratch: int = 16
-    policy: str = "lru"
-    threads: int = 0
-    overlap: bool = False
-    poison: bool = False
-    in_place: bool | None = None
-    throttle: Throttle | None = None
+__all__ = ["ExpertPool"]
 
 
 class ExpertPool:
-    """The experts of one model. Made and used on the engine thread; close it there."""
+    """The experts of one model. Made and used on the engine thread.
+
+    Args:
+        config: the model.
+        source: its experts on disk; the pool closes it.
+        slots: by MoE layer, how many experts are kept in memory.
+        scratch: experts that the shared scratch bank holds; at least 2.
+        options: how they are read.
+        dtype: the type of the floats; None keeps the stored one.
+        loaded: called with the bytes of each layer that is done.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         source: Source,
+        slots: Mapping[int, int],
+        scratch: int,
         options: PoolOptions,
         dtype: mx.Dtype | None = None,
         loaded: Callable[[int], None] = lambda nbytes: None,
     ) -> None:
         self.options, self._config, self._source = options, config, source
+        self.slots, self._scratch = slots, scratch
         self._dtype, self._loaded = dtype, loaded
         self._in_place = writes_in_place() if options.in_place is None else options.in_place
         self._readers = Readers(source)
@@ -73,7 +61,7 @@ class ExpertPool:
     def layer(self, layer: int) -> ResidentExperts | StreamedExperts:
         """The experts of a MoE layer."""
         count = self._config.experts
-        slots = min(self.options.slots[layer], count)
+        slots = min(self.slots[layer], count)
         if slots == count:
             return self._whole(layer)
         format = self._source.format(layer)
@@ -90,7 +78,7 @@ class ExpertPool:
     def stats(self, since: Counts | None = None) -> ExpertStats:
         """The figures, of the whole life or since an earlier `counts.copy()`."""
         counts = self.counts if since is None else self.counts.minus(since)
-        slots = tuple(self.options.slots[layer] for layer in sorted(self.options.slots))
+        slots = tuple(self.slots[layer] for layer in sorted(self.slots))
         return counts.stats(slots, self._config.experts, "")
 
     def close(self) -> None:
@@ -114,7 +102,7 @@ class ExpertPool:
     def _share(self, format: ExpertFormat) -> Shared:
         """What layers of one format have in common."""
         if format not in self._shared:
-            half = max(1, self.options.scratch // 2)
+            half = max(1, self._scratch // 2)
             halves = self._bank(format, half), self._bank(format, half)
             self._shared[format] = Shared(self.options, self._readers, self.counts, halves)
         return self._shared[format]

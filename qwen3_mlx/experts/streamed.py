@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 from qwen3_mlx.experts.counts import Counts
+from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.policy import Policy
 from qwen3_mlx.experts.readers import Read, Readers, Ticket
 from qwen3_mlx.experts.slots import Bank
 from qwen3_mlx.experts.waves import Waves
 from qwen3_mlx.model.moe import SORT_FROM
-
-if TYPE_CHECKING:
-    from qwen3_mlx.experts.pool import PoolOptions
 
 __all__ = ["Shared", "StreamedExperts"]
 

@@ -43,7 +43,7 @@ def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> N
 
     assert set(reply) == {
         "text", "thinking", "finish_reason", "thought_ended_by", "notices", "model", "usage",
-        "timing", "memory",
+        "timing", "memory", "experts",
     }  # fmt: skip
     assert set(reply["usage"]) == {
         "prompt_tokens", "thinking_tokens", "answer_tokens", "forced_tokens",

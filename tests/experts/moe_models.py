@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from checkpoints import write_checkpoint
 
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.experts.pool import ExpertPool, PoolOptions
-from qwen3_mlx.loading import Parts, open_pool, read_weights
+from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.experts.pool import ExpertPool
+from qwen3_mlx.loading import Parts, open_pool, read_weights, sizes_of
+from qwen3_mlx.memory import make_plan
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
@@ -38,12 +41,12 @@ def bare_parts(folder: Path) -> Parts:
 
 @contextmanager
 def streamed(
-    folder: Path, slots: int, *, dtype: str | None = None, **options: Any
+    folder: Path, slots: int, *, dtype: str | None = None, scratch: int = 6, **options: Any
 ) -> Iterator[tuple[Qwen3Model, ExpertPool]]:
     """A model with this many slots in each layer."""
     parts = bare_parts(folder)
-    layers = [n for n in range(parts.config.layers) if parts.config.is_moe(n)]
-    pool = open_pool(parts, PoolOptions(slots=dict.fromkeys(layers, slots), **options), dtype)
+    plan = make_plan(parts.config, sizes_of(parts, dtype), None, 512, slots=slots)
+    pool = open_pool(parts, replace(plan, scratch=scratch), PoolOptions(**options), dtype)
     try:
         yield read_weights(parts, dtype, pool=pool), pool
     finally:

@@ -1,0 +1,112 @@
+"""How a model is kept in memory: planned first, then read, with experts from disk if need be.
+
+A `Keeper` stands between the front door and the loader. Without a limit it only passes the
+weights on. With one it makes the plan on the caller's thread, before anything is read, and
+later owns the pool of experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.loading import Parts, open_pool, read_weights, sizes_of
+from qwen3_mlx.memory import Plan, make_plan, parse_bytes
+from qwen3_mlx.model.qwen3 import Qwen3Model
+from qwen3_mlx.statistics import ExpertStats
+
+if TYPE_CHECKING:
+    from qwen3_mlx.experts.pool import ExpertPool
+
+__all__ = ["Keeper"]
+
+#: Tokens of context that a plan provides for where nobody says how many.
+_DEFAULT_CONTEXT = 8192
+
+
+class Keeper:
+    """The memory of one model.
+
+    Args:
+        parts: the model, not yet read.
+        dtype: the type to run in, None for the stored one.
+        memory_limit: bytes, or a size such as "10GB"; None keeps everything in memory.
+        context: tokens that a conversation may have; None is the model's own context, or
+            8,192 under a limit.
+        slots: this many experts of each layer in memory, instead of what the limit allows.
+        experts: options of `PoolOptions`, for measurements.
+
+    Raises:
+        MemoryPlanError: the limit is too small; it names the smallest that works.
+        OptionError: an argument has an impossible value.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        dtype: str | None = None,
+        *,
+        memory_limit: int | str | None = None,
+        context: int | None = None,
+        slots: int | None = None,
+        experts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._parts, self._dtype = parts, dtype
+        self.plan: Plan | None = None
+        self.pool: ExpertPool | None = None
+        self._options = PoolOptions(**(experts or {}))
+        most = parts.config.max_positions
+        if context is not None and not 0 < context <= most:
+            raise OptionError(f"the context is {context:,} tokens, and must be from 1 to {most:,}")
+        planned = memory_limit is not None or slots is not None
+        self.context = context or (min(most, _DEFAULT_CONTEXT) if planned else most)
+        if planned:
+            self.plan = self._make_plan(memory_limit, slots)
+
+    @property
+    def engine_options(self) -> dict[str, int]:
+        """What the plan asks of the engine: the prefill chunk, and one text at a time."""
+        return {} if self.plan is None else {"prefill_chunk": self.plan.chunk, "max_rows": 1}
+
+    def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
+        """Bring the weights into memory; on the engine thread."""
+        if self.plan is None:
+            return read_weights(self._parts, self._dtype, loaded)
+        mx.set_cache_limit(self.plan.workspace_bytes // 2)
+        if not self.plan.slots:
+            return read_weights(self._parts, self._dtype, loaded)
+        self.pool = open_pool(self._parts, self.plan, self._options, self._dtype, loaded)
+        try:
+            return read_weights(self._parts, self._dtype, loaded, self.pool)
+        except BaseException:
+            self.pool.close()
+            raise
+
+    def watch(self) -> Callable[[], ExpertStats | None]:
+        """A function that tells what streaming did from now on; None where nothing streams."""
+        pool = self.pool
+        if pool is None:
+            return lambda: None
+        before = pool.counts.copy()
+        return lambda: pool.stats(before)
+
+    def close(self) -> None:
+        """Let go of files and reader threads. May be called twice."""
+        if self.pool is not None:
+            self.pool.close()
+
+    def _make_plan(self, memory_limit: int | str | None, slots: int | None) -> Plan:
+        limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+        config = self._parts.config
+        if slots is not None and (slots < 0 or not config.experts):
+            what = "must be 0 or more" if config.experts else "this model has no experts"
+            raise OptionError(f"slots is {slots}: {what}")
+        options = self._options
+        return make_plan(
+            config, sizes_of(self._parts, self._dtype), limit, self.context,
+            slots=slots, chunk=options.chunk, whole_layers=options.whole_layers,
+        )  # fmt: skip
