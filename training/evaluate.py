@@ -1,82 +1,53 @@
-"""Measure a finished tiny with Transformers: unseen problems in both modes, and fixed probes.
+"""Measure tiny through the library: unseen problems in both modes, and fixed probes.
 
-python evaluate.py --model OUT             greedy
-python evaluate.py --model OUT --sample    with the sampling of generation_config.json
+    python training/evaluate.py qwen3_mlx/tiny build/tiny
+    python training/evaluate.py qwen3_mlx/tiny --sample --probes
+
+Prints a Markdown table with one row for each folder, for the model card. The problems are those
+of `education.exam`: no lesson has ever held one of them. Runs without PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
+from math import sqrt
 
 import education
-import torch
 from education import Probe
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+
+import qwen3_mlx
+from qwen3_mlx import Reply, Sampling
 
 Message = dict[str, str]
+SEED = 2  # of the exam: any but the ones that training looked at
 
 
-def answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    talks: list[list[Message]],
-    thinking: bool,
-    sample: bool,
-) -> list[str]:
-    """What the model writes after each conversation, thought included, up to the end token."""
-    tokenizer.padding_side = "left"
-    written: list[str] = []
-    for start in range(0, len(talks), 50):
-        inputs = tokenizer.apply_chat_template(
-            talks[start : start + 50],
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
-        choice = (
-            {}
-            if sample
-            else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        )
-        with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=200, **choice)
-        for row in output[:, inputs["input_ids"].shape[1] :]:
-            written.append(_until_end(tokenizer.decode(row, skip_special_tokens=False)))
-    return written
-
-
-def _until_end(text: str) -> str:
-    """Cut at the end token; a reply that never ends is marked."""
-    head, end, _ = text.partition("<|im_end|>")
-    return head if end else f"{head}[no end]"
-
-
-def accuracy(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    count: int,
-    thinking: bool,
-    sample: bool,
-) -> tuple[float, list[str]]:
-    """Share of unseen problems whose visible answer is exactly right, and some wrong ones."""
-    questions = education.exam(2, count)
-    talks = [[{"role": "user", "content": asked}] for asked, _ in questions]
-    replies = answers(model, tokenizer, talks, thinking, sample)
-    wrong = [
-        f"{asked!r} -> {reply!r}"
-        for reply, (asked, problem) in zip(replies, questions, strict=True)
-        if reply.split("</think>")[-1].strip() != problem.answer
-        or thinking != reply.startswith("<think>\n")
+def replies(
+    model: qwen3_mlx.Qwen3, talks: Sequence[list[Message]], thinking: bool, sample: bool
+) -> list[Reply]:
+    """What the model says to each conversation; the engine runs them in batches."""
+    sampling = None if sample else Sampling(temperature=0)
+    running = [
+        model.stream(talk, thinking=thinking, sampling=sampling, max_tokens=250, seed=number)
+        for number, talk in enumerate(talks)
     ]
-    return 1 - len(wrong) / count, wrong[:8]
+    return [generation.result() for generation in running]
+
+
+def accuracy(model: qwen3_mlx.Qwen3, count: int, thinking: bool, sample: bool) -> float:
+    """Share of unseen problems whose visible answer is exactly right, in the mode asked for."""
+    questions = education.exam(SEED, count)
+    talks = [[{"role": "user", "content": asked}] for asked, _ in questions]
+    right = [
+        reply.text == problem.answer
+        and reply.finish_reason == "stop"
+        and bool(reply.thinking) == thinking
+        for reply, (_, problem) in zip(
+            replies(model, talks, thinking, sample), questions, strict=True
+        )
+    ]
+    return sum(right) / count
 
 
 def messages(probe: Probe) -> list[Message]:
@@ -87,40 +58,52 @@ def messages(probe: Probe) -> list[Message]:
     return [*talk, {"role": "user", "content": probe.user}]
 
 
-def show_probes(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, thinking: bool, sample: bool
-) -> None:
-    """Print each probe with its answer and whether the expected words are in it."""
-    talks = [messages(probe) for probe in education.PROBES]
-    replies = answers(model, tokenizer, talks, thinking, sample)
-    good = 0
-    for probe, reply in zip(education.PROBES, replies, strict=True):
-        visible = reply.split("</think>")[-1]
-        right = probe.expect in visible and "[no end]" not in visible
-        good += right
-        print(f"{'ok ' if right else 'BAD'} {probe.user!r} -> {reply!r}")
-    print(f"probes, thinking {'on' if thinking else 'off'}: {good}/{len(replies)}")
+def probes(model: qwen3_mlx.Qwen3, thinking: bool, sample: bool, show: bool) -> int:
+    """How many of the fixed probes get an answer with the expected words, and an end."""
+    asked = education.PROBES
+    said = replies(model, [messages(probe) for probe in asked], thinking, sample)
+    good = [
+        probe.expect in reply.text and reply.finish_reason == "stop"
+        for probe, reply in zip(asked, said, strict=True)
+    ]
+    for probe, reply, right in zip(asked, said, good, strict=True):
+        if show:
+            print(f"{'ok ' if right else 'BAD'} {probe.user!r} -> {reply.text!r}")
+    return sum(good)
+
+
+def share(value: float, count: int) -> str:
+    """A share with its 95 % interval (Wilson 1927)."""
+    z = 1.96
+    middle = (value + z * z / (2 * count)) / (1 + z * z / count)
+    spread = z * sqrt(value * (1 - value) / count + z * z / (4 * count**2)) / (1 + z * z / count)
+    return f"{value:.1%} ({middle - spread:.1%} to {min(middle + spread, 1):.1%})"
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser.add_argument("folders", nargs="+", help="model folders, or tiny")
     parser.add_argument("--count", type=int, default=500, help="problems in each mode")
     parser.add_argument("--sample", action="store_true", help="sample instead of greedy decoding")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--probes", action="store_true", help="show every probe's answer")
+    parser.add_argument("--dtype", default="float32", help="to compute in")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-    for thinking in (False, True):
-        mode = "on" if thinking else "off"
-        share, wrong = accuracy(model, tokenizer, options.count, thinking, options.sample)
-        print(f"thinking {mode}: {share:.1%} of {options.count} unseen problems")
-        print("\n".join(f"    {line}" for line in wrong))
-        show_probes(model, tokenizer, thinking, options.sample)
+    print("| model | direct | thinking | probes, direct | probes, thinking |")
+    print("| --- | --- | --- | --- | --- |")
+    for folder in options.folders:
+        with qwen3_mlx.load(folder, dtype=options.dtype) as model:
+            name = f"{folder.rpartition('/')[2]}, {model.info.quantization}"
+            cells = [
+                share(accuracy(model, options.count, thinking, options.sample), options.count)
+                for thinking in (False, True)
+            ]
+            cells += [
+                f"{probes(model, thinking, options.sample, options.probes)} of "
+                f"{len(education.PROBES)}"
+                for thinking in (False, True)
+            ]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
