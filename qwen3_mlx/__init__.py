@@ -6,37 +6,42 @@
 True
 """
 
-from qwen3_mlx.api import Qwen3, load
-from qwen3_mlx.errors import (
-    CheckpointError,
-    EngineError,
-    ExpertReadError,
-    HubError,
-    MemoryPlanError,
-    ModelNotFoundError,
-    OptionError,
-    PromptError,
-    Qwen3Error,
-    UnsupportedModelError,
-)
-from qwen3_mlx.events import (
-    Done,
-    Event,
-    Failed,
-    Loading,
-    Notice,
-    Prefill,
-    Reply,
-    TextDelta,
-    ThinkingDelta,
-    ThinkingDone,
-    Timing,
-    Usage,
-)
-from qwen3_mlx.generation import TextGeneration
-from qwen3_mlx.interface import Message, ModelInfo, Sampling
-from qwen3_mlx.statistics import ExpertStats
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from qwen3_mlx.version import __version__
+
+if TYPE_CHECKING:
+    from qwen3_mlx.api import Qwen3, load
+    from qwen3_mlx.errors import (
+        CheckpointError,
+        EngineError,
+        ExpertReadError,
+        HubError,
+        MemoryPlanError,
+        ModelNotFoundError,
+        OptionError,
+        PromptError,
+        Qwen3Error,
+        UnsupportedModelError,
+    )
+    from qwen3_mlx.events import (
+        Done,
+        Event,
+        Failed,
+        Loading,
+        Notice,
+        Prefill,
+        Reply,
+        TextDelta,
+        ThinkingDelta,
+        ThinkingDone,
+        Timing,
+        Usage,
+    )
+    from qwen3_mlx.generation import TextGeneration
+    from qwen3_mlx.interface import Message, ModelInfo, Sampling
+    from qwen3_mlx.statistics import ExpertStats
 
 __all__ = [
     "CheckpointError",
@@ -70,3 +75,22 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+# Where the names live, the cheap modules first: a front end that needs an event or an error
+# does not wait for mlx, and the names come when they are asked for (PEP 562).
+_HOMES = ("errors", "events", "statistics", "interface", "api", "generation")
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"qwen3_mlx.{home}")
+            if name in module.__all__:
+                value = getattr(module, name)
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module 'qwen3_mlx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -239,7 +239,7 @@ def test_errors_of_loading(folder: Path, tmp_path: Path) -> None:
 def test_import_is_light() -> None:
     """What `import qwen3_mlx` must not bring along; each of these costs a good part of a second."""
     code = (
-        "import sys, qwen3_mlx;"
+        "import sys, qwen3_mlx; qwen3_mlx.load;"
         "heavy = {'transformers', 'mlx_lm', 'textual', 'numpy', 'jinja2', 'huggingface_hub',"
         " 'mlx.nn', 'torch', 'starlette', 'asyncio'};"
         "print(sorted(heavy & set(sys.modules)))"
@@ -253,6 +253,9 @@ def test_import_is_light() -> None:
 def test_public_names_are_pinned() -> None:
     assert sorted(qwen3_mlx.__all__) == qwen3_mlx.__all__
     assert all(hasattr(qwen3_mlx, name) for name in qwen3_mlx.__all__)
+    assert set(qwen3_mlx.__all__) <= set(dir(qwen3_mlx))
+    with pytest.raises(AttributeError, match="no attribute 'Qwen4'"):
+        _ = qwen3_mlx.Qwen4  # type: ignore[attr-defined]
 
 
 def test_a_process_that_compiled_for_a_batch_ends_cleanly(folder: Path) -> None:
