@@ -13,21 +13,22 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 
-from qwen3_mlx import hub
+from qwen3_mlx import hub, wishes
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import DrawRule, Request
 from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.events import Loading, Reply
-from qwen3_mlx.generation import Limits, TextGeneration
+from qwen3_mlx.family import family_of
+from qwen3_mlx.generation import TextGeneration
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
 from qwen3_mlx.loading import Parts, read_parts
 from qwen3_mlx.memory import Plan
-from qwen3_mlx.presets import draw_rule
+from qwen3_mlx.presets import draw_rule, preset
 from qwen3_mlx.prompts import Prompt, Prompts
 from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Qwen3", "load"]
+
+_QWEN_VOCABULARY = 151_936
 
 
 def load(
@@ -94,9 +97,12 @@ class Qwen3:
         began = time.perf_counter()
         self._keeper = keeper
         self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
-        self._prompts = Prompts(parts.template, parts.tokenizer)
+        self._family = family_of(
+            parts.template, parts.tokenizer, parts.checkpoint.config, parts.generation
+        )
+        self._prompts = Prompts(parts.template, parts.tokenizer, self._family, keeper.context)
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
-        loaded = _Progress(parts.checkpoint.weight_bytes, progress)
+        loaded = _Progress(parts.weight_bytes, progress)
         self._engine = Engine(
             lambda: keeper.read(loaded), vocab=parts.tokenizer.size, **keeper.engine_options
         )
@@ -111,9 +117,10 @@ class Qwen3:
             name=self._name,
             quantization=self._parts.quantization,
             context=self._keeper.context,
-            weight_bytes=self._parts.checkpoint.weight_bytes,
+            weight_bytes=self._parts.weight_bytes,
             can_think=self._template.can_think,
             can_switch_thinking=self._template.can_switch_thinking,
+            family=self._family,
         )
 
     @property
@@ -136,6 +143,7 @@ class Qwen3:
         thinking_budget: int | None = None,
         min_thinking: int = 0,
         loop_guard: bool = True,
+        overflow: Literal["error", "drop-oldest"] = "error",
     ) -> Reply:
         """Ask and wait for the whole reply; the arguments are those of `stream`.
 
@@ -147,7 +155,7 @@ class Qwen3:
         return self.stream(
             prompt, thinking=thinking, system=system, sampling=sampling, max_tokens=max_tokens,
             stop=stop, seed=seed, timeout=timeout, raw=raw, thinking_budget=thinking_budget,
-            min_thinking=min_thinking, loop_guard=loop_guard,
+            min_thinking=min_thinking, loop_guard=loop_guard, overflow=overflow,
         ).result()  # fmt: skip
 
     def stream(
@@ -165,6 +173,7 @@ class Qwen3:
         thinking_budget: int | None = None,
         min_thinking: int = 0,
         loop_guard: bool = True,
+        overflow: Literal["error", "drop-oldest"] = "error",
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -176,7 +185,8 @@ class Qwen3:
             sampling: how tokens are drawn; what is left open follows the checkpoint and
                 Qwen's settings for the mode.
             max_tokens: the most tokens to say, thought included; at most what the context
-                leaves, which is also the default.
+                leaves. By default the length that Qwen recommends for the mode, and then a
+                thought ends early enough to leave room for the answer.
             stop: strings that end the answer and are not part of it.
             seed: makes the answer repeatable.
             timeout: seconds after which the answer ends with what it has.
@@ -187,6 +197,9 @@ class Qwen3:
             min_thinking: the least tokens of the thought, if there is one.
             loop_guard: end a thought that goes round in circles as the budget does, and such
                 an answer with the reason "repetition".
+            overflow: what happens to a conversation that is too long for the context: an
+                error, or its oldest turns are left out (never the system prompt), which the
+                reply's notices tell.
 
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
@@ -194,23 +207,36 @@ class Qwen3:
         """
         if raw and (system or thinking is not None or thinking_budget is not None):
             raise OptionError("a raw prompt is one text, without system prompt or thinking=")
-        limits = self._limits(thinking_budget, min_thinking, loop_guard)
+        context = self._keeper.context
+        limits = wishes.limits(
+            self._early_stop,
+            context,
+            budget=thinking_budget,
+            minimum=min_thinking,
+            loop_guard=loop_guard,
+            can_hold=self._template.can_think and self._tokenizer.think_close_id is not None,
+        )
         made = (
             self._prompts.raw(prompt)
             if raw
             else self._prompts.chat(
-                prompt, system=system, thinking=thinking, budget=thinking_budget
+                prompt,
+                system=system,
+                thinking=thinking,
+                budget=thinking_budget,
+                drop_for=wishes.room_to_make(overflow, context, max_tokens),
             )
         )
-        room = self._room(len(made.ids), max_tokens)
-        rule = self._rule(sampling, made)
+        recommended = preset(self._family, thinking=made.thinks, quantized=self._quantized)
+        room = wishes.room(context, len(made.ids), max_tokens, recommended.most_tokens, made.turns)
+        rule = self._rule(sampling, made, recommended.rule)
         generation = TextGeneration(
             self._name,
             len(made.ids) - made.closed,
             self._tokenizer,
             None if raw else self._parser(made),
             limits,
-            stop=_strings(stop),
+            stop=wishes.strings(stop),
             notices=made.notices,
             load_seconds=self._load_seconds,
             experts=self._keeper.watch(),
@@ -223,7 +249,7 @@ class Qwen3:
             max_tokens=room if max_tokens is None else min(max_tokens, room),
             eos=self._parts.eos_ids,
             seed=seed,
-            deadline=_deadline(timeout),
+            deadline=wishes.deadline(timeout),
             room=room,
         )
         generation.attach(request)
@@ -283,27 +309,20 @@ class Qwen3:
         hidden = model.hidden(mx.array([ids]), KVCache(model.config))
         return np.array(model.logits(hidden)[0].astype(mx.float32))
 
-    def _rule(self, sampling: Sampling | None, made: Prompt) -> DrawRule:
-        hybrid = self._template.can_switch_thinking
-        rule = draw_rule(sampling, self._parts.generation, thinking=made.thinks, hybrid=hybrid)
+    def _rule(self, sampling: Sampling | None, made: Prompt, recommended: DrawRule) -> DrawRule:
+        other_mode = self._family == "hybrid" and not made.thinks
+        rule = draw_rule(sampling, self._parts.generation, recommended, other_mode=other_mode)
         if made.thinks and rule.temperature == 0:
             made.notices.append(
                 "greedy decoding in thinking mode: Qwen warns of endless repetition"
             )
         return rule
 
-    def _limits(self, budget: int | None, minimum: int, loop_guard: bool) -> Limits:
-        if budget is not None and budget < 0:
-            raise OptionError(f"thinking_budget is {budget}, and must be 0 (no thought) or more")
-        if minimum < 0 or (budget is not None and minimum > budget):
-            raise OptionError(
-                f"min_thinking is {minimum}, and must be from 0 to the budget"
-                + ("" if budget is None else f" of {budget}")
-            )
-        if minimum and (not self._template.can_think or self._tokenizer.think_close_id is None):
-            raise OptionError("min_thinking needs a model that thinks, and this one does not")
-        context = self._keeper.context
-        return Limits(self._early_stop, budget, minimum, min(512, context // 8), loop_guard)
+    @property
+    def _quantized(self) -> bool:
+        """Whether this is one of Qwen's own models, by its vocabulary, and quantised."""
+        config = self._parts.config
+        return config.quantization is not None and config.vocab_size == _QWEN_VOCABULARY
 
     def _parser(self, made: Prompt) -> ThinkingParser | None:
         if not self._template.can_think:
@@ -313,19 +332,6 @@ class Qwen3:
         if made.closed:
             parser.close()
         return parser
-
-    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """How many tokens may follow the prompt."""
-        if max_tokens is not None and max_tokens < 1:
-            raise OptionError(f"max_tokens is {max_tokens}, and must be at least 1")
-        context = self._parts.config.max_positions
-        left = context - prompt_tokens
-        if left < 1:
-            raise PromptError(
-                f"the prompt has {prompt_tokens:,} tokens and the context {context:,}: "
-                "shorten it, or split it into parts"
-            )
-        return left
 
 
 class _Progress:
@@ -344,15 +350,3 @@ class _Progress:
 def _close(engine: Engine, keeper: Keeper) -> None:
     engine.close()
     keeper.close()
-
-
-def _deadline(timeout: float | None) -> float | None:
-    if timeout is None:
-        return None
-    if timeout <= 0:
-        raise OptionError(f"timeout is {timeout:g} seconds, and must be above 0")
-    return time.monotonic() + timeout
-
-
-def _strings(stop: Sequence[str]) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop)

@@ -33,7 +33,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a front end shows of a loaded model. Sizes are bytes, the context is tokens."""
+    """What a front end shows of a loaded model. Sizes are bytes, the context is tokens.
+
+    `family` is "hybrid", "thinking", "instruct", "coder" or "base".
+    """
 
     name: str
     quantization: str
@@ -41,6 +44,7 @@ class ModelInfo:
     weight_bytes: int
     can_think: bool
     can_switch_thinking: bool
+    family: str = ""
 
 
 class Generation(Protocol):

@@ -1,4 +1,4 @@
-"""How tokens are drawn when nobody says: the checkpoint's settings, and Qwen's by mode.
+"""How tokens are drawn, and how many, when nobody says: the checkpoint's settings and Qwen's.
 
 Qwen publishes one setting for thinking and one for answering directly. A checkpoint's
 generation_config.json holds only one of them (the thinking one, for hybrid models), so a
@@ -9,18 +9,50 @@ default: Qwen warns that thoughts repeat themselves endlessly with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from qwen3_mlx.engine.request import DrawRule
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx.family import Family
 from qwen3_mlx.interface import Sampling
 
-__all__ = ["DIRECT", "THINKING", "draw_rule"]
+__all__ = ["DIRECT", "THINKING", "Preset", "draw_rule", "preset"]
 
 #: From the model cards of the Qwen3 models, "Best Practices".
 THINKING = DrawRule(temperature=0.6, top_p=0.95, top_k=20)
 DIRECT = DrawRule(temperature=0.7, top_p=0.8, top_k=20)
+_CODER = replace(DIRECT, repetition_penalty=1.05)
+
+# The cards of the quantised checkpoints: "we suggest setting presence_penalty to 1.5 for
+# quantized models to suppress repetitive outputs".
+_QUANTIZED_PRESENCE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What Qwen recommends; `most_tokens` is the length of output, thought included."""
+
+    rule: DrawRule
+    most_tokens: int
+
+
+def preset(family: Family, *, thinking: bool, quantized: bool = False) -> Preset:
+    """The recommendation for a family and mode.
+
+    `quantized` is for checkpoints of Qwen's own models; others may not need the penalty.
+
+    >>> preset("hybrid", thinking=False).rule.temperature
+    0.7
+    """
+    made = {
+        "coder": Preset(_CODER, 65_536),
+        "base": Preset(DIRECT, 2_048),
+    }.get(family) or (Preset(THINKING, 32_768) if thinking else Preset(DIRECT, 16_384))
+    if quantized:
+        return replace(made, rule=replace(made.rule, presence_penalty=_QUANTIZED_PRESENCE))
+    return made
+
 
 _LIMITS: dict[str, tuple[float, float, str]] = {
     "temperature": (0, 10, "from 0 (greedy) to 10"),
@@ -36,24 +68,26 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
 def draw_rule(
     asked: Sampling | None,
     checkpoint: Mapping[str, Any],
+    recommended: DrawRule,
     *,
-    thinking: bool,
-    hybrid: bool,
+    other_mode: bool = False,
 ) -> DrawRule:
-    """Settle every value: what was asked, else the checkpoint's, else Qwen's for the mode.
+    """Settle every value: what was asked, else the checkpoint's, else Qwen's.
 
     Args:
         asked: the caller's wishes; None fields are left open.
         checkpoint: generation_config.json.
-        thinking: whether this reply thinks.
-        hybrid: whether the checkpoint has both modes, so that its one setting is for thinking.
+        recommended: the rule of `preset`.
+        other_mode: a hybrid model is not thinking, so that the checkpoint's temperature,
+            top-k, top-p and min-p, which are meant for thinking, do not count.
 
-    >>> draw_rule(Sampling(top_k=5), {"temperature": 0.9}, thinking=True, hybrid=True).top_k
-    5
+    >>> draw_rule(Sampling(top_k=5), {"temperature": 0.9}, THINKING).temperature
+    0.9
     """
-    rule = THINKING if thinking else DIRECT
-    if thinking or not hybrid:
-        rule = replace(rule, **_known(checkpoint))
+    stated = _known(checkpoint)
+    if other_mode:
+        stated = {name: value for name, value in stated.items() if name.endswith("_penalty")}
+    rule = replace(recommended, **stated)
     if asked is not None:
         rule = replace(rule, **_known({f.name: getattr(asked, f.name) for f in fields(asked)}))
     return rule

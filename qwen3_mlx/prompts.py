@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qwen3_mlx.errors import OptionError, PromptError
+from qwen3_mlx.family import Family
 from qwen3_mlx.interface import Message
 from qwen3_mlx.text.budget import empty_thought
 from qwen3_mlx.text.template import ChatTemplate
@@ -20,21 +21,31 @@ class Prompt:
     """A prompt in ids.
 
     `thinks` is whether the reply will begin with a thought, `opened` whether the prompt has
-    opened it already, and `closed` how many ids at the end close it again.
+    opened it already, `closed` how many ids at the end close it again, and `turns` how many
+    messages of users it has.
     """
 
     ids: list[int]
     thinks: bool = False
     opened: bool = False
     closed: int = 0
+    turns: int = 1
     notices: list[str] = field(default_factory=list)
 
 
 class Prompts:
-    """Makes the prompts of one model."""
+    """Makes the prompts of one model.
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
+    Args:
+        family: what it was trained for, for the notices.
+        context: tokens that prompt and reply have together.
+    """
+
+    def __init__(
+        self, template: ChatTemplate, tokenizer: Tokenizer, family: Family, context: int
+    ) -> None:
         self._template, self._tokenizer = template, tokenizer
+        self._family, self._context = family, context
 
     def raw(self, prompt: str | Sequence[Message]) -> Prompt:
         """A text to be continued as it stands."""
@@ -50,16 +61,24 @@ class Prompts:
         system: str | None = None,
         thinking: bool | None = None,
         budget: int | None = None,
+        drop_for: int | None = None,
     ) -> Prompt:
-        """A conversation, in the words of the template."""
+        """A conversation, in the words of the template.
+
+        `drop_for` lets the oldest turns go until so many tokens of the context are left.
+        """
         messages = _messages(prompt, system)
-        notices = self._complaints(thinking, budget)
+        notices = self._complaints(messages, thinking, budget)
         if not self._template.can_switch_thinking:
             thinking = None
         elif budget == 0:
             thinking = False
-        ids = self._template.render_ids(messages, self._tokenizer, thinking=thinking)
-        made = Prompt(ids, self._thinks(messages, thinking), notices=notices)
+        if drop_for is not None:
+            messages, dropped = self._without_oldest(messages, thinking, drop_for)
+            notices += dropped
+        ids = self._ids(messages, thinking)
+        turns = sum(message["role"] == "user" for message in messages)
+        made = Prompt(ids, self._thinks(messages, thinking), turns=turns, notices=notices)
         made.opened = self._template.can_think and prompt_opens_block(ids, self._tokenizer)
         if made.opened and budget == 0:
             made.ids = empty_thought(ids, self._tokenizer)
@@ -67,15 +86,56 @@ class Prompts:
             made.thinks = made.opened = False
         return made
 
-    def _complaints(self, thinking: bool | None, budget: int | None) -> list[str]:
+    def _ids(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
+        return self._template.render_ids(messages, self._tokenizer, thinking=thinking)
+
+    def _without_oldest(
+        self, messages: list[Message], thinking: bool | None, room: int
+    ) -> tuple[list[Message], list[str]]:
+        """The conversation without as many old turns as it takes, and the notice of it.
+
+        A turn begins with a user's message. System messages at the start and the last turn
+        stay in any case.
+        """
+        whole = len(self._ids(messages, thinking))
+        turns = [place for place, message in enumerate(messages) if message["role"] == "user"]
+        head = messages[: turns[0]] if turns else messages
+        if whole + room <= self._context or len(turns) < 2:
+            return messages, []
+        few, many = 1, len(turns) - 1  # so many turns go; the length falls with their number
+        while few < many:
+            middle = (few + many) // 2
+            length = len(self._ids([*head, *messages[turns[middle] :]], thinking))
+            few, many = (few, middle) if length + room <= self._context else (middle + 1, many)
+        kept = [*head, *messages[turns[few] :]]
+        gone = whole - len(self._ids(kept, thinking))
+        what = "oldest turn was" if few == 1 else f"{few} oldest turns were"
+        return kept, [
+            f"the {what} left out ({gone:,} tokens) to fit the context of {self._context:,}"
+        ]
+
+    def _complaints(
+        self, messages: Sequence[Message], thinking: bool | None, budget: int | None
+    ) -> list[str]:
         """The switches that cannot work with this model or with each other."""
         can_think, can_switch = self._template.can_think, self._template.can_switch_thinking
+        written = soft_switch(messages[-1:])
+        word = "/think" if written else "/no_think"
+        fixed = f"this model {'always' if can_think else 'never'} thinks"
         notices = []
+        if self._family == "base":
+            notices.append(
+                "this is a Base model: it was trained to continue text, not to chat; "
+                "a raw prompt (raw=True, --raw) is what it reads best"
+            )
         if thinking is not None and not can_switch and thinking != can_think:
-            what = "always thinks" if can_think else "never thinks"
-            notices.append(f"this model {what}: thinking={thinking} changes nothing")
+            notices.append(f"{fixed}: thinking={thinking} changes nothing")
+        if written is not None and not can_switch and written != can_think:
+            notices.append(f"{fixed}: {word} changes nothing")
+        if can_switch and thinking is False and written:
+            notices.append(f"thinking is off: {word} changes nothing")
         if budget is not None and not can_think:
-            notices.append(f"this model never thinks: thinking_budget={budget} changes nothing")
+            notices.append(f"{fixed}: thinking_budget={budget} changes nothing")
         elif budget and thinking is False and can_switch:
             notices.append(f"thinking is off: thinking_budget={budget} changes nothing")
         return notices

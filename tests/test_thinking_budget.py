@@ -271,11 +271,17 @@ def test_stop_strings_after_a_forced_end(model: Qwen3, monkeypatch: pytest.Monke
     streamed_equals_final(events, reply)
 
 
+def small_context(path: Path, tokens: int) -> Qwen3:
+    folder = write_checkpoint(
+        path / "model", dtype="F32", tokenizer=True, max_position_embeddings=tokens
+    )
+    return qwen3_mlx.load(str(folder))
+
+
 def test_a_full_context_closes_the_thought_and_keeps_the_answer(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with qwen3_mlx.load(str(folder)) as model:
-        object.__setattr__(model._parts.config, "max_positions", 600)
+    with small_context(tmp_path, 600) as model:
         long = model.encode("<think>" + THOUGHT)
         scripted(model, monkeypatch, long, [*model.encode(ANSWER), end(model)])
         reply = model.ask("?", loop_guard=False)
@@ -291,10 +297,9 @@ def test_a_full_context_closes_the_thought_and_keeps_the_answer(
 
 
 def test_a_sentence_that_does_not_fit_ends_the_text(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with qwen3_mlx.load(str(folder)) as model:
-        object.__setattr__(model._parts.config, "max_positions", 60)
+    with small_context(tmp_path, 60) as model:
         scripted(model, monkeypatch, model.encode("<think>" + THOUGHT))
         reply = model.ask("?", thinking_budget=8)
 
