@@ -206,11 +206,8 @@ def export(run: Run, tokenizer_folder: Path, out: Path) -> None:
     fresh, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(tokenizer_folder, fresh)
-    copy = Qwen3MoeForCausalLM(run.model.config)
-    copy.load_state_dict(run.model.state_dict())
-    copy.to(torch.bfloat16)
-    copy.generation_config = generation_config(copy.config)
-    copy.save_pretrained(fresh)
+    run.model.generation_config = generation_config(run.model.config)
+    run.model.save_pretrained(fresh)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
