@@ -19,6 +19,8 @@ from qwen3_mlx.checkpoint import (
 from qwen3_mlx.errors import CheckpointError, OptionError
 from qwen3_mlx.experts.layout import ExpertFormat, is_expert_tensor, layer_format
 from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.experts.records import Records, RecordSource, open_records
+from qwen3_mlx.experts.store import Source, TensorSource
 from qwen3_mlx.memory import Plan, Sizes
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -46,6 +48,12 @@ class Parts:
     tokenizer: Tokenizer
     template: ChatTemplate
     generation: Mapping[str, Any]
+    records: Records | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, as stored."""
+        return self.checkpoint.weight_bytes + (self.records.nbytes if self.records else 0)
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -57,6 +65,8 @@ class Parts:
 
     def expert_format(self, layer: int) -> ExpertFormat:
         """What the experts of a MoE layer are made of."""
+        if self.records is not None:
+            return self.records.layers[layer].format
         return layer_format(self.config, self.checkpoint.tensors, layer)
 
     @property
@@ -77,7 +87,9 @@ def read_parts(folder: Path) -> Parts:
     """
     config = ModelConfig.from_dict(read_config(folder))  # says "not a Qwen3" before anything else
     checkpoint = open_checkpoint(folder)
-    check_shapes({name: info.shape for name, info in checkpoint.tensors.items()}, config)
+    records = open_records(folder, config)
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+    check_shapes(shapes | (records.shapes() if records else {}), config)
     tokenizer = Tokenizer.from_folder(folder, config.vocab_size)
     if tokenizer.size > config.vocab_size:
         raise CheckpointError(
@@ -85,7 +97,8 @@ def read_parts(folder: Path) -> Parts:
             "the tokenizer belongs to another model"
         )
     template = ChatTemplate.from_folder(folder)
-    return Parts(checkpoint, config, tokenizer, template, checkpoint.generation_config())
+    generation = checkpoint.generation_config()
+    return Parts(checkpoint, config, tokenizer, template, generation, records)
 
 
 def sizes_of(parts: Parts, dtype: str | None = None) -> Sizes:
@@ -121,9 +134,13 @@ def open_pool(
 ) -> ExpertPool:
     """The pool that gives a model its experts; on the engine thread. The caller closes it."""
     from qwen3_mlx.experts.pool import ExpertPool  # numpy, which resident models do without
-    from qwen3_mlx.experts.store import TensorSource
 
-    source = TensorSource(parts.checkpoint, parts.config, options.throttle)
+    source: Source
+    if parts.records is not None:
+        verify, throttle = options.verify, options.throttle
+        source = RecordSource(parts.records, verify=verify, throttle=throttle)
+    else:
+        source = TensorSource(parts.checkpoint, parts.config, options.throttle)
     run = _run_dtype(parts, dtype)
     return ExpertPool(parts.config, source, plan.slots, plan.scratch, options, run, loaded)
 

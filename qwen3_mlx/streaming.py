@@ -67,6 +67,10 @@ class Keeper:
         if planned:
             self.plan = self._make_plan(memory_limit, slots)
 
+    def full_plan(self) -> Plan:
+        """What everything in memory would take, for a text of the whole context."""
+        return self._make_plan(None, None)
+
     @property
     def engine_options(self) -> dict[str, int]:
         """What the plan asks of the engine: the prefill chunk, and one text at a time."""
@@ -74,12 +78,14 @@ class Keeper:
 
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
         """Bring the weights into memory; on the engine thread."""
-        if self.plan is None:
+        plan = self.plan
+        if plan is not None:
+            mx.set_cache_limit(plan.workspace_bytes // 2)
+        elif self._parts.records is not None:
+            plan = self.full_plan()
+        if plan is None or not plan.slots:
             return read_weights(self._parts, self._dtype, loaded)
-        mx.set_cache_limit(self.plan.workspace_bytes // 2)
-        if not self.plan.slots:
-            return read_weights(self._parts, self._dtype, loaded)
-        self.pool = open_pool(self._parts, self.plan, self._options, self._dtype, loaded)
+        self.pool = open_pool(self._parts, plan, self._options, self._dtype, loaded)
         try:
             return read_weights(self._parts, self._dtype, loaded, self.pool)
         except BaseException:
@@ -89,7 +95,7 @@ class Keeper:
     def watch(self) -> Callable[[], ExpertStats | None]:
         """A function that tells what streaming did from now on; None where nothing streams."""
         pool = self.pool
-        if pool is None:
+        if pool is None or self.plan is None:
             return lambda: None
         before = pool.counts.copy()
         return lambda: pool.stats(before)

@@ -24,7 +24,10 @@ _COMMANDS = {
     "bench": "qwen3_mlx_app.bench.command",
     "chat": "qwen3_mlx_app.chat_command",
     "convert": "qwen3_mlx_convert.command",
+    "fit": "qwen3_mlx_app.fit_command",
     "models": "qwen3_mlx_app.models_command",
+    "pack": "qwen3_mlx_app.pack_command",
+    "unpack": "qwen3_mlx_app.unpack_command",
 }
 _EXAMPLES = """\
 examples:

@@ -14,7 +14,7 @@ from qwen3_mlx import hub
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx_convert.folder import source_id
-from qwen3_mlx_convert.pipeline import ConvertProgress, ConvertReport, convert
+from qwen3_mlx_convert.pipeline import LAYOUTS, ConvertProgress, ConvertReport, convert
 from qwen3_mlx_convert.quantize import GROUP_SIZES, Recipe
 from qwen3_mlx_convert.write import refuse_existing
 
@@ -66,6 +66,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="weights that share one scale: fewer is finer and larger (default 64)",
     )
     parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default="stacked",
+        help="how experts are stored: stacked also loads in mlx-lm, records only here, and "
+        "cost less to read from disk under --memory-limit (default: stacked)",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         metavar="DST",
@@ -87,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     target = args.output or _default_target(source, recipe)
     with _listener() as listener:
         report = convert(
-            source, target, bits=recipe.bits, group_size=recipe.group_size, progress=listener
-        )
+            source, target, bits=recipe.bits, group_size=recipe.group_size,
+            layout=args.layout, progress=listener,
+        )  # fmt: skip
     print(_summary(report))
     return 0
 

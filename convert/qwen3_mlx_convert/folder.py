@@ -60,6 +60,7 @@ def write_side_files(
     config: dict[str, Any],
     recipe: Recipe,
     weight_bytes: int,
+    layout: str = "stacked",
 ) -> None:
     """Everything but the weights, each file flushed to the disk."""
     write_json(folder / "config.json", config)
@@ -67,7 +68,7 @@ def write_side_files(
         source = checkpoint.path / name
         if source.exists():
             _copy(source, folder / name)
-    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes)
+    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout)
     _write_text(folder / "README.md", card)
 
 
@@ -108,12 +109,17 @@ def _flat(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     return flat
 
 
-def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int) -> str:
+def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int, layout: str) -> str:
     base = f"base_model: {source}\n" if "/" in source else ""
     how = (
         "bf16, not quantised"
         if recipe.bits is None
         else f"{recipe.bits} bits, affine, groups of {recipe.group_size}; routers 8 bits"
+    )
+    where = (
+        "It loads in `qwen3-mlx` and in `mlx-lm`"
+        if layout == "stacked"
+        else "It loads in `qwen3-mlx`; `qwen3-mlx unpack` makes the folder that `mlx-lm` reads"
     )
     return (
         f"---\nlibrary_name: mlx\ntags: [mlx, qwen3]\n{base}---\n\n"
@@ -121,7 +127,7 @@ def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int) ->
         f"Made from `{source}` by `qwen3-mlx convert`.\n\n"
         f"- weights: {format_bytes(weight_bytes)} ({how})\n"
         f"- files: {', '.join(sorted(path.name for path in folder.iterdir()))}\n\n"
-        "It loads in `qwen3-mlx` and in `mlx-lm`:\n\n"
+        f"{where}:\n\n"
         "```sh\nqwen3-mlx chat -m PATH_OF_THIS_FOLDER\n```\n\n"
         "The licence and the terms of the source apply to this folder too.\n"
     )

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qwen3_mlx.checkpoint import open_checkpoint, read_config
+from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx_convert.folder import target_config, write_side_files
 from qwen3_mlx_convert.plan import Job, Plan, make_plan
 from qwen3_mlx_convert.quantize import Recipe, pack
+from qwen3_mlx_convert.records import RecordWriter
 from qwen3_mlx_convert.write import ShardWriter, refuse_existing, staged
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
     from qwen3_mlx_convert.read import Reader
 
-__all__ = ["ConvertProgress", "ConvertReport", "convert"]
+__all__ = ["LAYOUTS", "ConvertProgress", "ConvertReport", "convert"]
+
+#: How experts may be stored; see `convert`.
+LAYOUTS = ("stacked", "records")
 
 #: config.json, tokenizer and card: room beside the weights that is asked for up front.
 _SIDE_BYTES = 32 << 20
@@ -71,6 +76,7 @@ def convert(
     *,
     bits: int | None,
     group_size: int = 64,
+    layout: str = "stacked",
     progress: Callable[[ConvertProgress], None] | None = None,
 ) -> ConvertReport:
     """Turn a Hugging Face checkpoint into an MLX folder.
@@ -78,6 +84,8 @@ def convert(
     `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Scales and norms keep the type
     of the source, and with it the model computes. Memory holds one block of at most 64 MB
     and its packed form, whatever the size of the model. `target` appears whole, or not at all.
+    `layout` says how experts are stored: "stacked", as mlx-lm has them, or "records", which
+    cost less to read from disk and load only here.
 
     Raises:
         ModelNotFoundError, CheckpointError, UnsupportedModelError: about `source`.
@@ -86,17 +94,19 @@ def convert(
         Qwen3Error: the disk is full or cannot be written.
     """
     begun = time.monotonic()
+    if layout not in LAYOUTS:
+        raise OptionError(f"layout is {layout!r}, and must be one of {', '.join(LAYOUTS)}")
     recipe = Recipe(bits, group_size)
     refuse_existing(target)
     config = ModelConfig.from_dict(read_config(source))  # another family is told first
     checkpoint = open_checkpoint(source)
     plan = make_plan(checkpoint, config, recipe)
     with staged(target, plan.target_bytes + _SIDE_BYTES) as folder:
-        with ShardWriter(folder, plan.outputs) as writer:
+        written = target_config(checkpoint.config, config, plan.block, plan.dtype)
+        with _writer(folder, plan, written, layout) as writer:
             _write_weights(plan, writer, progress, begun)
             writer.write_index(plan.params)
-        written = target_config(checkpoint.config, config, plan.block, plan.dtype)
-        write_side_files(folder, checkpoint, written, recipe, plan.target_bytes)
+        write_side_files(folder, checkpoint, written, recipe, plan.target_bytes, layout)
     return ConvertReport(
         target=target,
         params=plan.params,
@@ -107,9 +117,19 @@ def convert(
     )
 
 
+def _writer(
+    folder: Path, plan: Plan, config: dict[str, Any], layout: str
+) -> ShardWriter | RecordWriter:
+    """Of records where there are experts and they are wanted."""
+    target = ModelConfig.from_dict(config)
+    if layout == "records" and target.experts:
+        return RecordWriter(folder, plan.outputs, target)
+    return ShardWriter(folder, plan.outputs)
+
+
 def _write_weights(
     plan: Plan,
-    writer: ShardWriter,
+    writer: ShardWriter | RecordWriter,
     progress: Callable[[ConvertProgress], None] | None,
     begun: float,
 ) -> None:
@@ -124,7 +144,9 @@ def _write_weights(
                 progress(ConvertProgress(done, plan.source_bytes, job.name, seconds))
 
 
-def _write_tensor(job: Job, dtype: str, reader: Reader, writer: ShardWriter, done: int) -> int:
+def _write_tensor(
+    job: Job, dtype: str, reader: Reader, writer: ShardWriter | RecordWriter, done: int
+) -> int:
     """One tensor, block by block; the count of source bytes with it."""
     for first, nbytes, rows in reader.blocks(job.source, dtype):
         row = job.first_row + first
@@ -137,13 +159,13 @@ def _write_tensor(job: Job, dtype: str, reader: Reader, writer: ShardWriter, don
 
 
 def _write_packed(
-    writer: ShardWriter, job: Job, row: int, rows: mx.array, choice: Quantization
+    writer: ShardWriter | RecordWriter, job: Job, row: int, rows: mx.array, choice: Quantization
 ) -> None:
     for suffix, part in zip(("weight", "scales", "biases"), pack(rows, choice), strict=True):
         _write_rows(writer, f"{job.path}.{suffix}", row, part)
 
 
-def _write_rows(writer: ShardWriter, name: str, row: int, rows: mx.array) -> None:
+def _write_rows(writer: ShardWriter | RecordWriter, name: str, row: int, rows: mx.array) -> None:
     """Rows of a matrix, packed or plain, to their place from row `row` on."""
     import mlx.core as mx
 

@@ -20,7 +20,15 @@ from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OutputExistsError, Qwen3Error
 from qwen3_mlx_convert.plan import Output
 
-__all__ = ["SHARD_BYTES", "ShardWriter", "refuse_existing", "staged", "write_json"]
+__all__ = [
+    "SHARD_BYTES",
+    "ShardWriter",
+    "refuse_existing",
+    "stacked_files",
+    "stacked_index",
+    "staged",
+    "write_json",
+]
 
 #: As many bytes as the hub and mlx-lm put into one file.
 SHARD_BYTES = 5 << 30
@@ -110,22 +118,10 @@ class ShardWriter:
 
     def write_index(self, params: int) -> None:
         """model.safetensors.index.json, which says where each tensor is."""
-        weight_map = {
-            output.name: self._name(number)
-            for number, shard in enumerate(self._shards)
-            for output in shard
-        }
-        size = sum(output.nbytes for shard in self._shards for output in shard)
-        index = {
-            "metadata": {"total_size": size, "total_parameters": params},
-            "weight_map": dict(sorted(weight_map.items())),
-        }
-        write_json(self._folder / "model.safetensors.index.json", index)
+        write_json(self._folder / "model.safetensors.index.json", _index(self._shards, params))
 
     def _name(self, number: int) -> str:
-        if len(self._shards) == 1:
-            return "model.safetensors"
-        return f"model-{number + 1:05d}-of-{len(self._shards):05d}.safetensors"
+        return _shard_name(number, len(self._shards))
 
     def _begin(self, name: str, shard: Sequence[Output]) -> None:
         """Create a file at its full size, with its header."""
@@ -142,13 +138,48 @@ class ShardWriter:
         os.ftruncate(descriptor, position)
 
 
+def stacked_files(outputs: Sequence[Output]) -> list[tuple[str, bytes]]:
+    """The files of a `ShardWriter` that is given these outputs: names and headers."""
+    shards = _split(outputs)
+    return [
+        (_shard_name(number, len(shards)), _header(shard)) for number, shard in enumerate(shards)
+    ]
+
+
+def stacked_index(outputs: Sequence[Output], params: int) -> str:
+    """The text of the index that goes with `stacked_files`."""
+    return _json_text(_index(_split(outputs), params))
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Indented JSON, on the disk when this returns."""
     with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=4, ensure_ascii=False)
-        file.write("\n")
+        file.write(_json_text(value))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _json_text(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+
+
+def _shard_name(number: int, count: int) -> str:
+    if count == 1:
+        return "model.safetensors"
+    return f"model-{number + 1:05d}-of-{count:05d}.safetensors"
+
+
+def _index(shards: Sequence[Sequence[Output]], params: int) -> dict[str, Any]:
+    weight_map = {
+        output.name: _shard_name(number, len(shards))
+        for number, shard in enumerate(shards)
+        for output in shard
+    }
+    size = sum(output.nbytes for shard in shards for output in shard)
+    return {
+        "metadata": {"total_size": size, "total_parameters": params},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
 
 
 def _header(shard: Sequence[Output]) -> bytes:

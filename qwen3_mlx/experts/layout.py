@@ -122,7 +122,7 @@ def arrange(
     matrices: Sequence[Sequence[Part]], hows: Sequence[Quantization | None]
 ) -> ExpertFormat:
     """The format of experts with these parts of gate, up and down; joined where it can be."""
-    gate, up, down = matrices
+    gate, up, down = (sorted(parts, key=lambda p: _KINDS.index(p.kind)) for parts in matrices)
     joined = hows[0] == hows[1] and [p.dtype for p in gate] == [p.dtype for p in up]
     if joined:
         parts = [part for pair in zip(gate, up, strict=True) for part in pair]

@@ -21,6 +21,7 @@ class PoolOptions:
         whole_layers: give the first layers slots for all their experts.
         poison: fill slots with NaN when an expert leaves, for tests.
         in_place: None tests whether slots can be written in place; False forces the copy.
+        verify: check the checksum of a record at every read, and not at the first only.
         throttle: makes the disk slower, for measurements.
     """
 
@@ -31,4 +32,5 @@ class PoolOptions:
     whole_layers: int = 0
     poison: bool = False
     in_place: bool | None = None
+    verify: bool = False
     throttle: Throttle | None = None

@@ -16,6 +16,7 @@ from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.pool import ExpertPool
+from qwen3_mlx.experts.records import open_records
 from qwen3_mlx.loading import Parts, open_pool, read_weights, sizes_of
 from qwen3_mlx.memory import make_plan
 from qwen3_mlx.model.config import ModelConfig
@@ -36,7 +37,8 @@ def bare_parts(folder: Path) -> Parts:
     """The parts of a folder that has no tokenizer."""
     checkpoint = open_checkpoint(folder)
     nothing: Any = None
-    return Parts(checkpoint, ModelConfig.from_dict(checkpoint.config), nothing, nothing, {})
+    config = ModelConfig.from_dict(checkpoint.config)
+    return Parts(checkpoint, config, nothing, nothing, {}, open_records(folder, config))
 
 
 @contextmanager

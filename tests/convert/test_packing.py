@@ -1,0 +1,212 @@
+"""Records: exact inverses, refusals, and what stays when something goes wrong."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import write_checkpoint
+from experts.moe_models import decode_logits, resident, streamed
+
+import qwen3_mlx
+from qwen3_mlx.errors import (
+    CheckpointError,
+    ExpertReadError,
+    OutputExistsError,
+    UnsupportedModelError,
+)
+from qwen3_mlx.experts.records import MANIFEST, open_records
+from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx_app.cli import main
+from qwen3_mlx_convert import convert
+from qwen3_mlx_convert import packing as packing_module
+from qwen3_mlx_convert.packing import check_records, pack_folder, unpack_folder
+
+PROMPT = [(5 * n) % 300 for n in range(70)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(
+        tmp_path_factory.mktemp("packing") / "hf", moe=True, dtype="F32", tokenizer=True
+    )
+
+
+@pytest.fixture(scope="module")
+def stacked(source: Path) -> Path:
+    convert(source, source.parent / "q4", bits=4)
+    return source.parent / "q4"
+
+
+@pytest.fixture
+def packed(stacked: Path, tmp_path: Path) -> Path:
+    pack_folder(stacked, tmp_path / "records")
+    return tmp_path / "records"
+
+
+def same_tree(first: Path, second: Path) -> bool:
+    names = sorted(str(p.relative_to(first)) for p in first.rglob("*") if p.is_file())
+    others = sorted(str(p.relative_to(second)) for p in second.rglob("*") if p.is_file())
+    return names == others and filecmp.cmpfiles(first, second, names, shallow=False)[0] == names
+
+
+@pytest.mark.parametrize("bits", [4, 8, None])
+def test_unpack_is_the_inverse_of_pack(bits: int | None, source: Path, tmp_path: Path) -> None:
+    first, records, again = (tmp_path / name for name in ("a", "records", "b"))
+    convert(source, first, bits=bits)
+    assert pack_folder(first, records).weight_bytes > 0
+    unpack_folder(records, again)
+    assert same_tree(first, again)
+
+
+def test_several_files_and_no_index(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_mlx_convert.write.SHARD_BYTES", 60_000)
+    first, records, again = (tmp_path / name for name in ("a", "records", "b"))
+    convert(source, first, bits=4)
+    assert len(list(first.glob("*.safetensors"))) > 2
+    (first / "model.safetensors.index.json").unlink()
+    pack_folder(first, records)
+    unpack_folder(records, again)
+    assert same_tree(first, again)
+
+
+def test_converting_to_records_is_converting_and_packing(source: Path, tmp_path: Path) -> None:
+    direct, stacked, again = (tmp_path / name for name in ("direct", "stacked", "again"))
+    convert(source, direct, bits=4, layout="records")
+    convert(source, stacked, bits=4)
+    unpack_folder(direct, again)
+    for folder in (stacked, again):
+        (folder / "README.md").unlink()  # it names the files beside it
+    assert same_tree(stacked, again)
+    assert "unpack" in (direct / "README.md").read_text()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 8])
+def test_logits_from_records_are_those_of_the_stacked_folder(
+    slots: int, packed: Path, stacked: Path
+) -> None:
+    want = decode_logits(resident(stacked, "float32"), PROMPT, 16, 64)
+    for folder in (stacked, packed):
+        with streamed(folder, slots, dtype="float32", poison=True) as (model, _):
+            assert (decode_logits(model, PROMPT, 16, 64) == want).all()
+
+
+def test_records_load_without_a_limit_too(packed: Path, stacked: Path) -> None:
+    with qwen3_mlx.load(str(packed)) as one, qwen3_mlx.load(str(stacked)) as other:
+        assert one.plan is None
+        assert (one.logits([1, 2, 3]) == other.logits([1, 2, 3])).all()
+        assert one.info.weight_bytes == other.info.weight_bytes
+
+
+def test_an_expert_is_one_read(packed: Path, stacked: Path, monkeypatch: Any) -> None:
+    import os
+
+    calls, preadv = [], os.preadv
+
+    def counting(fd: int, buffers: Any, offset: int) -> int:
+        calls.append(len(buffers))
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", counting)
+    for folder, reads in ((packed, [6]), (stacked, [1] * 9)):
+        with streamed(folder, 2) as (_, pool):
+            calls.clear()
+            layer = pool.layers[0]
+            layer.end(layer.begin([3], slots := layer.place([3], ())), [3], slots)
+            assert calls == reads
+
+
+def test_the_commands(stacked: Path, tmp_path: Path, capsys: Any) -> None:
+    first, records = tmp_path / "m", tmp_path / "m-records"
+    unpack_folder(pack_folder(stacked, tmp_path / "r").target, first)
+    assert main(["pack", str(first), "--delete-source"]) == 0
+    assert not first.exists()
+    assert "verified" in capsys.readouterr().out
+    assert main(["pack", "--verify", str(records)]) == 0
+    assert "24 records are as they were written" in capsys.readouterr().out
+    assert main(["unpack", str(records), "--delete-source"]) == 0
+    assert not records.exists()
+    assert same_tree(stacked, first)
+
+
+def test_nothing_is_deleted_where_the_result_is_wrong(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "m"
+    unpack_folder(pack_folder(stacked, tmp_path / "r").target, first)
+    write = packing_module.RecordWriter.write_record
+
+    def wrong(self: Any, layer: int, expert: int, offset: int, data: Any) -> None:
+        write(self, layer, expert, offset, memoryview(bytes(len(data))) if expert == 3 else data)
+
+    monkeypatch.setattr(packing_module.RecordWriter, "write_record", wrong)
+    with pytest.raises(CheckpointError, match="would not come back"):
+        pack_folder(first, tmp_path / "bad", delete_source=True)
+    assert same_tree(stacked, first)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_damaged_record_is_told(packed: Path, tmp_path: Path) -> None:
+    file = packed / "experts" / "layer-001.bin"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    records = open_records(packed, config_of(packed))
+    assert records is not None
+    with pytest.raises(ExpertReadError, match="expert 0 of layer 1 has the checksum"):
+        check_records(records)
+    with pytest.raises(ExpertReadError, match="checksum"):
+        unpack_folder(packed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_refusals(source: Path, stacked: Path, packed: Path, tmp_path: Path) -> None:
+    dense = write_checkpoint(tmp_path / "dense")
+    with pytest.raises(UnsupportedModelError, match="no experts"):
+        pack_folder(dense, tmp_path / "x")
+    with pytest.raises(UnsupportedModelError, match="--layout records"):
+        pack_folder(source, tmp_path / "x")
+    with pytest.raises(UnsupportedModelError, match="packed already"):
+        pack_folder(packed, tmp_path / "x")
+    with pytest.raises(UnsupportedModelError, match="not a records folder"):
+        unpack_folder(stacked, tmp_path / "x")
+    with pytest.raises(OutputExistsError):
+        pack_folder(stacked, packed)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"version": 2}, "of version 2"),
+        ({"layers": {}}, "has 0 layers"),
+        ({"layers": {"0": {}}}, "is damaged"),
+    ],
+)
+def test_damaged_manifests(packed: Path, change: dict[str, Any], sentence: str) -> None:
+    path = packed / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=sentence):
+        open_records(packed, config_of(packed))
+
+
+def test_a_manifest_cannot_name_files_elsewhere(packed: Path, tmp_path: Path) -> None:
+    path = packed / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["source"]["files"][0]["name"] = "../evil.safetensors"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="no plain name"):
+        unpack_folder(packed, tmp_path / "out")
+    manifest["layers"]["0"]["file"] = "../../etc/passwd"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        open_records(packed, config_of(packed))
+
+
+def config_of(folder: Path) -> ModelConfig:
+    return ModelConfig.from_dict(json.loads((folder / "config.json").read_text()))
