@@ -53,6 +53,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="how many texts at once (4); 0 for none",
     )  # fmt: skip
     parser.add_argument("--generate", type=int, default=64, metavar="N", help="tokens to say (64)")
+    parser.add_argument(
+        "--warm", type=int, default=48, metavar="N",
+        help="tokens to say uncounted before each test, so that the step is compiled (48)",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (5)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="compute in it")
     parser.add_argument(
@@ -149,6 +153,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     return Plan(
         prompts=args.prompts,
         generate=args.generate,
+        warm=max(args.warm, 2),
         batches=tuple(batch for batch in args.batches if batch > 0),
         rounds=args.rounds,
         cold=not args.no_cold,

@@ -39,6 +39,7 @@ class Plan:
 
     prompts: tuple[int, ...] = (16, 128, 512)
     generate: int = 64
+    warm: int = 48  # tokens said, uncounted, before a test: enough for the step to be compiled
     batches: tuple[int, ...] = (4,)
     rounds: int = 5
     cold: bool = True
@@ -98,8 +99,7 @@ _EachRound = Callable[[Sequence[Row], Callable[[Side, int], Sequence[float]]], N
 def _each_length(sides: Sequence[Side], plan: Plan, each_round: _EachRound) -> None:
     for prompt in plan.prompts:
         for side in sides:
-            # Long enough for the engine to have compiled its step.
-            side.solo(prompt, max(plan.generate, 48), seed=0)
+            side.solo(prompt, plan.warm, seed=0)
 
         def run(side: Side, number: int, prompt: int = prompt) -> Sequence[float]:
             solo = side.solo(prompt, plan.generate, seed=number + 1)
@@ -116,7 +116,7 @@ def _each_length(sides: Sequence[Side], plan: Plan, each_round: _EachRound) -> N
 def _each_batch(sides: Sequence[Side], plan: Plan, batch: int, each_round: _EachRound) -> None:
     prompt = plan.prompts[0]
     for side in sides:
-        side.batch(batch, prompt, max(plan.generate, 48), seed=0)
+        side.batch(batch, prompt, plan.warm, seed=0)
     row = Row("batch", f"batch of {batch}, {prompt} + {plan.generate} each", "t/s")
     each_round([row], lambda side, number: [side.batch(batch, prompt, plan.generate, number + 1)])
 

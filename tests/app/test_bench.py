@@ -1,0 +1,180 @@
+"""`qwen3-mlx bench`: what it counts and how it tells. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from checkpoints import write_checkpoint
+
+from qwen3_mlx.loading import read_parts, read_weights
+from qwen3_mlx.model.qwen3 import Qwen3Model
+from qwen3_mlx_app.bench import command, launches, machine
+from qwen3_mlx_app.bench.measure import Row, Spread
+from qwen3_mlx_app.bench.sides import prompt_ids
+from qwen3_mlx_app.cli import main
+from qwen3_mlx_convert import convert
+
+FEW = ["--generate", "4", "--warm", "2"]
+QUICK = [*FEW, "--prompts", "4,8", "--batches", "3", "--rounds", "2", "--no-cold"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small models by name: dense and MoE, plain and with 4 bits."""
+    root = tmp_path_factory.mktemp("bench")
+    made = {}
+    for name in ("dense", "moe"):
+        made[name] = write_checkpoint(root / name, moe=name == "moe", dtype="F32", tokenizer=True)
+        convert(made[name], root / f"{name}-q4", bits=4)
+        made[f"{name}-q4"] = root / f"{name}-q4"
+    return made
+
+
+def load(folder: Path) -> Qwen3Model:
+    return read_weights(read_parts(folder), "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled", "plain"),
+    [("dense", 15, 17), ("dense-q4", 15, 17), ("moe", 20, 22), ("moe-q4", 20, 22)],
+)
+def test_launches_per_layer(name: str, compiled: int, plain: int, folders: dict[str, Path]) -> None:
+    model = load(folders[name])
+
+    assert launches.ours(model).total == compiled
+    assert launches.ours(model, compiled=False).total == plain
+    assert sum(launches.ours(model).kinds.values()) == compiled
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "count"), [("dense", 19), ("dense-q4", 19), ("moe", 30)])
+def test_launches_of_mlx_lm_by_the_same_rule(
+    name: str, count: int, folders: dict[str, Path]
+) -> None:
+    from mlx_lm.utils import load_model
+
+    model: Any = load_model(folders[name])[0]
+    model.set_dtype(mx.float32)
+
+    assert launches.theirs(model).total == count
+    assert len(model.model.layers) == 3
+
+
+def test_counting_gives_the_fast_operations_back(folders: dict[str, Path]) -> None:
+    kept = mx.fast.rms_norm, mx.fast.rope, mx.fast.scaled_dot_product_attention
+    with pytest.raises(ZeroDivisionError):
+        launches.count(lambda: mx.array(1 / 0))
+
+    assert kept == (mx.fast.rms_norm, mx.fast.rope, mx.fast.scaled_dot_product_attention)
+
+
+def test_the_table(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "-m", str(folders["dense"]), *QUICK]) == 0
+    out = capsys.readouterr().out
+
+    for test in ("load", "prefill 8", "decode 4 after 8", "batch of 3", "first token", "peak"):
+        assert test in out
+    assert "launches per layer in decode: qwen3-mlx 15" in out
+    assert "gain" not in out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_json_beside_mlx_lm(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, plot = tmp_path / "page.md", tmp_path / "plot.svg"
+    told = main([
+        "bench", "-m", str(folders["moe-q4"]), *QUICK, "--against", "mlx-lm", "--dtype", "float32",
+        "--sampled", "--json", "--report", str(page), "--plot", str(plot),
+    ])  # fmt: skip
+    results = json.loads(capsys.readouterr().out)
+
+    assert told == 0
+    assert set(results["ratio"]) == {"prefill", "decode", "batch", "ttft", "load"}
+    assert all(set(spread) == {"median", "low", "high"} for spread in results["ratio"].values())
+    assert {side: found["total"] for side, found in results["launches"].items()} == {
+        "qwen3-mlx": 20, "mlx-lm": 30,
+    }  # fmt: skip
+    for row in results["rows"]:
+        assert [len(values) for values in row["rounds"].values()] == [2, 2]
+        assert min(min(values) for values in row["rounds"].values()) > 0
+    assert ET.fromstring(plot.read_text()).tag.endswith("svg")
+    assert "| test | qwen3-mlx | mlx-lm | gain |" in page.read_text()
+
+
+def test_cold_starts_are_whole_processes(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*FEW, "--prompts", "4", "--batches", "0", "--rounds", "1"]
+    assert main(["bench", "-m", str(folders["dense"]), *flags]) == 0
+    out = capsys.readouterr().out
+
+    assert "cold start to one token" in out
+    assert "compile cache empty" in out
+    assert "batch" not in out
+
+
+@pytest.mark.parametrize("flags", [["--rounds", "0"], ["--prompts", "0"], ["--generate", "1"]])
+def test_plans_that_measure_nothing(
+    flags: list[str], folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "-m", str(folders["dense"]), *flags]) == 2
+    assert "at least" in capsys.readouterr().err
+
+
+def test_gains_say_how_many_times_better() -> None:
+    speed = Row("decode", "decode", "t/s", {"ours": [30.0, 20.0], "theirs": [10.0, 20.0]})
+    time = Row("load", "load", "s", {"ours": [1.0, 2.0], "theirs": [4.0, 2.0]})
+
+    assert speed.gains("ours", "theirs") == [3.0, 1.0]
+    assert time.gains("ours", "theirs") == [4.0, 1.0]
+    assert Spread.of([1.0, 9.0, 2.0]) == Spread(2.0, 1.0, 9.0)
+
+
+def test_bytes_per_token(folders: dict[str, Path]) -> None:
+    """Everything but the token table; of the experts, the two of eight that are chosen."""
+    dense, moe = load(folders["dense"]), load(folders["moe"])
+    whole = sum(array.nbytes for array in dense.arrays())
+    table = 320 * 64 * 4
+    context = 10 * moe.config.kv_bytes_per_token(4)
+    experts = 3 * 8 * 3 * 64 * 64 * 4
+
+    assert machine.bytes_per_token(dense, 0) == whole - table
+    assert machine.bytes_per_token(moe, 10) == (
+        sum(array.nbytes for array in moe.arrays()) - table - experts * 6 // 8 + context
+    )
+
+
+def test_the_roofline_is_for_chips_that_are_known() -> None:
+    assert machine.bandwidth("Apple M4 Max") == 546e9
+    assert machine.bandwidth("Intel(R) Xeon(R)") is None
+    assert machine.describe()["mlx"].startswith("0.")
+
+
+def test_prompts_differ_by_seed_only() -> None:
+    assert prompt_ids(50, 300, 1) == prompt_ids(50, 300, 1) != prompt_ids(50, 300, 2)
+    assert all(0 <= token < 300 for token in prompt_ids(500, 300, 3))
+
+
+def test_experts_is_a_mode_where_its_module_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = types.ModuleType("bench_experts_stand_in")
+
+    def add_parser(modes: Any) -> None:
+        modes.add_parser("experts").set_defaults(run=lambda args: print("experts ran") or 0)
+
+    module.add_parser = add_parser  # type: ignore[attr-defined]
+    module.__spec__ = types.SimpleNamespace(name=module.__name__)  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(command, "_EXPERTS", module.__name__)
+
+    assert main(["bench", "experts"]) == 0
+    assert capsys.readouterr().out == "experts ran\n"
