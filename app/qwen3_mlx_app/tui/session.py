@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qwen3_mlx.interface import ChatModel, Generation, Message, Sampling
-
-from .state import ChatState, Turn
-from .worker import Job, Loader, Worker
+from qwen3_mlx_app.tui.exchange import SavedChat
+from qwen3_mlx_app.tui.keeping import Keeper
+from qwen3_mlx_app.tui.state import ChatState, Phase, Turn
+from qwen3_mlx_app.tui.store import Store
+from qwen3_mlx_app.tui.worker import Job, Loader, Worker
 
 __all__ = ["ChatOptions", "Session"]
 
@@ -33,12 +35,16 @@ class Session:
         load: Loader,
         options: ChatOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        store: Store | None = None,
+        trouble: str = "",
     ) -> None:
         self.options = options or ChatOptions()
         self.clock = clock
         self.state = ChatState(
             thinking=self.options.thinking is not False, system=self.options.system
         )
+        self.keeper = Keeper(self.state, store, clock, trouble)
         self._load = load
         self.worker = Worker(load)
 
@@ -47,8 +53,10 @@ class Session:
         self.worker.start()
 
     def close(self) -> None:
-        """Stop what runs and free the model."""
+        """Stop what runs, free the model, store what is there."""
         self.worker.close()
+        self.drain()
+        self.keeper.close()
 
     def reload(self) -> None:
         """Try once more after a failed load."""
@@ -66,12 +74,46 @@ class Session:
             self.reload()
         return self._ask(self.state.start(text, self.clock(), thinks))
 
-    def retry(self) -> Turn | None:
-        """Answer the last question anew; None while one is being answered or none was asked."""
-        turn = self.state.restart(self.clock())
+    def retry(self, turn: Turn | None = None, text: str | None = None) -> Turn | None:
+        """Answer a question anew, the last one by default, or another text in its place.
+
+        The old turn stays as a sibling. None while one is being answered or none was asked.
+        """
+        return self._again(self.state.restart(self.clock(), turn, text))
+
+    def go_on(self) -> Turn | None:
+        """Continue an answer that was cut off; None if the last one was not."""
+        return self._again(self.state.resume(self.clock()))
+
+    def _again(self, turn: Turn | None) -> Turn | None:
         if turn is not None and self.state.load_error is not None:
             self.reload()
         return self._ask(turn) if turn is not None else None
+
+    def flip(self, turn: Turn, step: int) -> bool:
+        """Show the sibling before or after; False if there is none, or an answer is coming."""
+        if self.state.generating or self.state.tree.flip(turn, step) is turn:
+            return False
+        self.keeper.shown()
+        return True
+
+    def open(self, chat: int) -> bool:
+        """Show a stored chat; an answer that still comes is stopped and kept."""
+        self._halt()
+        return self.keeper.open(chat)
+
+    def adopt(self, saved: SavedChat) -> None:
+        """Show a chat from a file."""
+        self._halt()
+        self.keeper.adopt(saved)
+
+    def answer_now(self) -> bool:
+        """End the thought that is going on; False if there is none."""
+        turn = self.state.current
+        if turn is None or turn.phase is not Phase.THINKING:
+            return False
+        self.worker.answer_now(turn.number)
+        return True
 
     def stop(self) -> str | None:
         """Take back the queued message and return it, or else stop the answer."""
@@ -84,9 +126,16 @@ class Session:
 
     def new(self) -> None:
         """Begin an empty chat; an answer that still comes is cancelled and dropped."""
+        self._halt()
+        self.keeper.leave()
+        self.state.clear()
+
+    def _halt(self) -> None:
+        """Cancel, and mark the turn now: the engine's last word will find nobody."""
         if (turn := self.state.current) is not None:
             self.worker.cancel(turn.number)
-        self.state.clear()
+            turn.phase, turn.finish = Phase.DONE, "cancelled"
+            self.keeper.tick()
 
     def drain(self) -> bool:
         """Apply what came; True if there was anything. A queued message starts at the end."""
@@ -95,6 +144,7 @@ class Session:
             current = self.state.current
             if envelope.job == 0 or (current is not None and current.number == envelope.job):
                 self.state.apply(envelope.event, self.clock())
+        self.keeper.tick()
         if self.state.queued is not None and not self.state.generating:
             text, self.state.queued = self.state.queued, None
             self.send(text)
@@ -117,16 +167,20 @@ class Session:
 
     def _ask(self, turn: Turn) -> Turn:
         """Post the job; the messages are frozen now, so later turns cannot slip in."""
+        self.keeper.asked(turn)
         messages = self.state.history()
-        self.worker.post(Job(turn.number, lambda model: self._stream(model, messages, turn.thinks)))
+        self.worker.post(Job(turn.number, lambda model: self._stream(model, messages, turn)))
         return turn
 
-    def _stream(self, model: ChatModel, messages: list[Message], thinks: bool) -> Generation:
+    def _stream(self, model: ChatModel, messages: list[Message], turn: Turn) -> Generation:
         """Ask for a mode only where there is a choice, so the model need not complain of it."""
-        options = self.options
+        options, info = self.options, model.info
+        thinks = turn.thinks and not turn.continued
+        thinking = info.can_think and (thinks or not info.can_switch_thinking)
         return model.stream(
             messages,
-            thinking=thinks if model.info.can_switch_thinking else None,
+            thinking=thinks if info.can_switch_thinking else None,
+            thinking_budget=turn.budget if thinking else None,
             system=self.state.system,
             sampling=options.sampling,
             max_tokens=options.max_tokens,

@@ -22,15 +22,33 @@ from qwen3_mlx.events import (
     TextDelta,
     ThinkingDelta,
     ThinkingDone,
+    ThoughtEnd,
 )
 from qwen3_mlx.interface import Message, ModelInfo
+from qwen3_mlx_app.tui.tree import Tree
 
-__all__ = ["VIEWS", "ChatState", "LoadFailed", "Loaded", "Phase", "Turn", "Update", "View"]
+__all__ = [
+    "CUT_OFF",
+    "VIEWS",
+    "ChatState",
+    "LoadFailed",
+    "Loaded",
+    "Phase",
+    "Turn",
+    "Update",
+    "View",
+]
 
 #: What is seen of thoughts. "fold" shows the last lines while they come and folds when the
 #: thought is over, "open" shows all of it, "line" never shows more than the one line.
 View: TypeAlias = Literal["fold", "open", "line"]
 VIEWS: tuple[View, ...] = get_args(View)
+
+
+#: What a model is told when it shall go on after a stop.
+GO_ON = "Go on exactly where you stopped. Repeat nothing and say nothing about the break."
+#: Ends of an answer that might have gone on; "interrupted" is one that a crash cut off.
+CUT_OFF = ("cancelled", "timeout", "length", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +79,14 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
-    """One question and what came of it. Times are readings of the same clock as `now`."""
+    """One question and what came of it. Times are readings of the same clock as `now`.
+
+    `saved` is its number in the database, 0 while it has none. `budget` is the most
+    tokens its thought may have; `continued` marks an answer that goes
+    on after a stop, `kept_tokens` what it had by then.
+    """
 
     number: int
     user: str
@@ -77,12 +100,18 @@ class Turn:
     prompt_done: int = 0
     prompt_total: int = 0
     notices: list[str] = field(default_factory=list)
-    finish: FinishReason | None = None
+    finish: FinishReason | Literal["interrupted"] | None = None
     reply: Reply | None = None
     error: Exception | None = None
     started: float = 0.0
     first_token: float | None = None
     thought_started: float | None = None
+    parent: Turn | None = field(default=None, repr=False)
+    saved: int = 0
+    budget: int | None = None
+    ended_by: ThoughtEnd = ""
+    continued: bool = False
+    kept_tokens: int = 0
 
     @property
     def running(self) -> bool:
@@ -93,6 +122,12 @@ class Turn:
     def stopped(self) -> bool:
         """True for an answer that the person (or the clock) cut short."""
         return self.finish in ("cancelled", "timeout")
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether there is an answer that was cut off before its end."""
+        cut = self.error is not None or self.finish in CUT_OFF
+        return bool(self.answer) and cut
 
     def thinking_for(self, now: float) -> float:
         """Seconds of thought: live while it thinks, the final figure afterwards."""
@@ -116,12 +151,18 @@ class ChatState:
     thinking: bool = True
     view: View = "fold"
     system: str | None = None
-    turns: list[Turn] = field(default_factory=list)
+    budget: int | None = None
+    tree: Tree = field(default_factory=Tree)
     queued: str | None = None
     info: ModelInfo | None = None
     loading: Loading | None = None
     load_error: Exception | None = None
     numbers: int = 0
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns on show: one line through the tree."""
+        return self.tree.line
 
     @property
     def current(self) -> Turn | None:
@@ -160,19 +201,35 @@ class ChatState:
         assert not self.generating
         self.numbers += 1
         thinks = self.thinking if thinks is None else thinks
-        turn = Turn(self.numbers, user, thinks, started=now)
-        self.turns.append(turn)
+        turn = Turn(self.numbers, user, thinks, started=now, budget=self.budget)
+        self.tree.add(turn)
         return turn
 
-    def restart(self, now: float) -> Turn | None:
-        """Replace the last turn by a fresh one of the same question; None if there is none."""
+    def restart(self, now: float, turn: Turn | None = None, text: str | None = None) -> Turn | None:
+        """Ask a question of the line anew, or another in its place; the last one by default.
+
+        The turn that was there stays as a sibling. None while an answer comes, or without turns.
+        """
         if not self.turns or self.generating:
             return None
-        return self.start(self.turns.pop().user, now)
+        old = turn or self.turns[-1]
+        self.tree.cut(old)
+        return self.start(old.user if text is None else text, now)
+
+    def resume(self, now: float) -> Turn | None:
+        """Make the last turn run again, to go on from where its answer was cut off."""
+        turn = self.turns[-1] if self.turns else None
+        if turn is None or turn.running or not turn.can_continue:
+            return None
+        self.numbers += 1
+        turn.number, turn.phase, turn.continued = self.numbers, Phase.WAITING, True
+        turn.finish = turn.reply = turn.error = turn.first_token = None
+        turn.started, turn.kept_tokens = now, turn.answer_tokens
+        return turn
 
     def clear(self) -> None:
         """An empty chat with the same model and settings."""
-        self.turns.clear()
+        self.tree.clear()
         self.queued = None
 
     def next_view(self) -> View:
@@ -194,6 +251,8 @@ class ChatState:
                 if turn.thought:
                     message["reasoning_content"] = turn.thought
                 messages.append(message)
+        if (turn := self.current) is not None and turn.continued:
+            messages.append({"role": "user", "content": GO_ON})
         return messages
 
     def apply(self, event: Update, now: float) -> None:
@@ -238,15 +297,16 @@ def _advance(turn: Turn, event: Event, now: float) -> None:
             turn.phase = Phase.THINKING
             turn.thought += text
             turn.thought_tokens = tokens
-        case ThinkingDone(tokens, seconds):
+        case ThinkingDone(tokens, seconds, ended_by):
             turn.thought_tokens, turn.thought_seconds = tokens, seconds
+            turn.ended_by = ended_by
             turn.phase = Phase.ANSWERING
         case TextDelta(text, tokens):
             _first_token(turn, now)
             _close_thought(turn, now)
             turn.phase = Phase.ANSWERING
             turn.answer += text
-            turn.answer_tokens = tokens
+            turn.answer_tokens = turn.kept_tokens + tokens
         case Notice(text):
             turn.notices.append(text)
         case Done(reply):
@@ -277,4 +337,6 @@ def _finish(turn: Turn, reply: Reply, now: float) -> None:
     turn.answer = turn.answer or reply.text
     turn.thought = turn.thought or reply.thinking
     turn.thought_tokens = reply.usage.thinking_tokens or turn.thought_tokens
-    turn.answer_tokens = reply.usage.answer_tokens or turn.answer_tokens
+    if reply.usage.answer_tokens:
+        turn.answer_tokens = turn.kept_tokens + reply.usage.answer_tokens
+    turn.ended_by = turn.ended_by or reply.thought_ended_by

@@ -16,8 +16,7 @@ from typing import TypeAlias
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Failed, Loading
 from qwen3_mlx.interface import ChatModel, Generation
-
-from .state import Loaded, LoadFailed, Update
+from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Update
 
 __all__ = ["Envelope", "Job", "Loader", "Worker"]
 
@@ -70,6 +69,12 @@ class Worker:
             self._cancelled.add(number)
             if self._generation is not None and self._current == number:
                 self._generation.cancel()
+
+    def answer_now(self, number: int) -> None:
+        """End the thought of the job that runs."""
+        with self._lock:
+            if self._generation is not None and self._current == number:
+                self._generation.answer_now()
 
     def drain(self) -> list[Envelope]:
         """Everything that came since the last call, in order."""

@@ -1,0 +1,134 @@
+"""Chats as files: Markdown to read, JSON to keep. JSON holds every branch and can come back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from qwen3_mlx_app.tui.store import SavedTurn, Store
+
+__all__ = [
+    "ChatFileError",
+    "SavedChat",
+    "from_json",
+    "read_chat",
+    "to_json",
+    "to_markdown",
+    "write_chat",
+]
+
+_FORMAT = "qwen3-mlx chat"
+_VERSION = 1
+
+
+class ChatFileError(ValueError):
+    """A file is no chat of ours; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChat:
+    """A whole chat; `leaf` is the last turn of the branch on show."""
+
+    title: str
+    system: str | None = None
+    leaf: int | None = None
+    turns: list[SavedTurn] = field(default_factory=list)
+
+    def branch(self) -> list[SavedTurn]:
+        """The turns on show, first to last."""
+        known = {turn.id: turn for turn in self.turns}
+        line: list[SavedTurn] = []
+        at = known.get(self.leaf or 0) or (self.turns[-1] if self.turns else None)
+        while at is not None:
+            line.append(at)
+            at = known.get(at.parent) if at.parent is not None else None
+        return line[::-1]
+
+
+def read_chat(store: Store, chat: int) -> SavedChat:
+    """A chat from the database."""
+    title, system, leaf = store.chat(chat)
+    return SavedChat(title, system, leaf, store.turns(chat))
+
+
+def write_chat(store: Store, saved: SavedChat) -> int:
+    """A new chat in the database with all the branches of `saved`; its id."""
+    chat = store.new_chat(saved.title, saved.system)
+    store.add_all(chat, saved.turns, saved.leaf)
+    return chat
+
+
+def to_markdown(saved: SavedChat) -> str:
+    """The branch on show, thoughts in a fold that Markdown viewers understand."""
+    parts = [f"# {saved.title or 'Chat'}"]
+    if saved.system:
+        parts.append("\n".join(f"> {line}" for line in saved.system.splitlines()))
+    for turn in saved.branch():
+        parts.append(f"## You\n\n{turn.question}")
+        model = turn.details.get("model") or "Qwen3"
+        thought = turn.thought.strip()
+        fold = f"<details><summary>Thought</summary>\n\n{thought}\n\n</details>\n\n"
+        parts.append(f"## {model}\n\n{fold if thought else ''}{turn.answer.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(saved: SavedChat) -> str:
+    """Everything, readable, with a name and a number for the format."""
+    value = {"format": _FORMAT, "version": _VERSION} | asdict(saved)
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def from_json(text: str) -> SavedChat:
+    """A chat from what `to_json` wrote.
+
+    >>> from_json(to_json(SavedChat("a", turns=[SavedTurn("q", id=3)]))).turns[0].question
+    'q'
+
+    Raises:
+        ChatFileError: it is no such file, or its turns do not hang together.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ChatFileError(f"it is no JSON ({error})") from error
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
+        raise ChatFileError("it is no chat that /export wrote")
+    if value.get("version") != _VERSION:
+        raise ChatFileError(f"its version is {value.get('version')!r}, and {_VERSION} is known")
+    turns = value.get("turns")
+    if not isinstance(turns, list):
+        raise ChatFileError("it has no list of turns")
+    known: set[int] = set()
+    read = [_turn(item, known) for item in turns]
+    leaf, system = value.get("leaf"), value.get("system")
+    return SavedChat(
+        str(value.get("title") or ""),
+        system if isinstance(system, str) else None,
+        leaf if leaf in known else None,
+        read,
+    )
+
+
+def _turn(item: Any, known: set[int]) -> SavedTurn:
+    """One turn, checked; its parent must have come before it, so there can be no circle."""
+    if not isinstance(item, dict) or not isinstance(item.get("question"), str):
+        raise ChatFileError("a turn has no question")
+    number, parent = item.get("id"), item.get("parent")
+    if type(number) is not int or number in known:
+        raise ChatFileError("a turn has no id of its own")
+    if parent is not None and parent not in known:
+        raise ChatFileError(f"turn {number} follows a turn that does not come before it")
+    known.add(number)
+    created, details = item.get("created"), item.get("details")
+    return SavedTurn(
+        item["question"],
+        number,
+        parent,
+        float(created) if isinstance(created, (int, float)) else 0.0,
+        str(item.get("thought") or ""),
+        str(item.get("answer") or ""),
+        bool(item.get("thinks", True)),
+        str(item.get("finish") or "stop"),
+        details if isinstance(details, dict) else {},
+    )

@@ -1,0 +1,236 @@
+"""A session whose chat is kept: after crashes, in a second window, on a bad disk."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from driving import Clock
+
+from qwen3_mlx.errors import EngineError
+from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx_app.tui.exchange import SavedChat
+from qwen3_mlx_app.tui.keeping import FLUSH_SECONDS
+from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.state import Phase, Turn
+from qwen3_mlx_app.tui.store import INTERRUPTED, SavedTurn, Store, StoreError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "chats.db"
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def answered(session: Session, turn: Turn | None) -> Turn:
+    assert turn is not None
+    until(lambda: session.drain() and not turn.running)
+    return turn
+
+
+@pytest.fixture
+def open_session(path: Path) -> Iterator[Callable[..., Session]]:
+    sessions: list[Session] = []
+
+    def make(*tape: Answer | str, clock: Clock | None = None) -> Session:
+        model = FakeModel(tape)
+        session = Session(lambda progress: model, clock=clock or Clock(), store=Store(path))
+        session.start()
+        sessions.append(session)
+        return session
+
+    yield make
+    for session in sessions:
+        session.close()
+
+
+def test_a_chat_is_there_again_with_its_branches_and_figures(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    session = open_session(Answer("One.", thinking="hm", thinking_seconds=3.0), "Two.", "Deux.")
+    answered(session, session.send("first"))
+    second = answered(session, session.send("second"))
+    answered(session, session.retry(second, "deuxième"))
+    assert session.keeper.title == "first"
+    assert session.flip(session.state.turns[-1], -1)
+    assert not session.flip(session.state.turns[-1], -1)
+    chat = session.keeper.chat
+    session.close()
+    again = open_session("Three.")
+    assert again.open(chat)
+    assert [(t.user, t.answer) for t in again.state.turns] == [
+        ("first", "One."),
+        ("second", "Two."),
+    ]
+    turn = again.state.turns[0]
+    assert (turn.thought, turn.thought_seconds, turn.finish) == ("hm", 3.0, "stop")
+    assert turn.reply is not None
+    assert again.state.tree.place(again.state.turns[1]) == (1, 2)
+    answered(again, again.send("third"))
+    assert len(again.state.tree.all) == 4
+    again.new()
+    assert again.keeper.store is not None
+    assert [row.turns for row in again.keeper.store.chats()] == [4]
+    assert not again.open(999)
+
+
+def test_the_question_is_stored_before_and_the_answer_every_two_seconds(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    clock = Clock()
+    session = open_session(Answer("a b c d", pause_after=2), clock=clock)
+    reader = Store(path)
+    turn = session.send("q")
+    assert turn is not None
+    (stored,) = reader.turns(session.keeper.chat)
+    assert (stored.question, stored.answer) == ("q", "")
+    until(lambda: session.drain() and turn.answer == "a b")
+    assert reader.turns(session.keeper.chat)[0].answer == ""
+    clock.now = 2.0
+    session.drain()
+    assert reader.turns(session.keeper.chat)[0].answer == "a b"
+    chat = session.keeper.chat
+    session.new()
+    assert reader.turns(chat)[0].finish == "cancelled"
+    reader.close()
+
+
+def test_a_fault_and_a_continued_answer_are_kept(open_session: Callable[..., Session]) -> None:
+    broken = Answer("one two three", error=EngineError("boom"), error_after=2)
+    session = open_session(broken, "three four")
+    turn = answered(session, session.send("count"))
+    chat = session.keeper.chat
+    assert turn.can_continue
+    answered(session, session.go_on())
+    assert turn.answer == "one twothree four"
+    assert session.go_on() is None
+    assert session.keeper.store is not None
+    (saved,) = session.keeper.store.turns(chat)
+    assert (saved.answer, saved.finish) == (turn.answer, "stop")
+
+
+def test_a_restored_fault_says_its_error(open_session: Callable[..., Session]) -> None:
+    session = open_session(Answer("one", error=EngineError("boom")))
+    answered(session, session.send("count"))
+    assert session.open(session.keeper.chat)
+    turn = session.state.turns[0]
+    assert (turn.phase, str(turn.error)) == (Phase.FAILED, "boom")
+
+
+def test_a_locked_database_costs_nothing_but_time(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    clock = Clock()
+    session = open_session("one", "two", clock=clock)
+    with sqlite3.connect(path, isolation_level=None) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        answered(session, session.send("first"))
+        assert not session.keeper.saved
+        assert "locked" in session.keeper.trouble
+        raw.execute("ROLLBACK")
+    raw.close()
+    clock.now = 60.0
+    answered(session, session.send("second"))
+    assert session.keeper.saved
+    assert session.keeper.store is not None
+    stored = session.keeper.store.turns(session.keeper.chat)
+    assert [turn.answer for turn in stored] == ["one", "two"]
+
+
+def test_without_a_store_the_chat_goes_on() -> None:
+    session = Session(lambda progress: FakeModel(["one"]), store=None, trouble="it is read-only")
+    session.start()
+    assert answered(session, session.send("q")).answer == "one"
+    assert not session.keeper.saved
+    assert not session.open(1)
+    session.close()
+
+
+def test_a_chat_of_another_window_goes_on_as_a_copy(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    session = open_session("one", "two")
+    answered(session, session.send("q"))
+    chat = session.keeper.chat
+    session.new()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE chats SET writer = 1")
+    raw.close()
+    assert session.open(chat)
+    assert session.keeper.elsewhere
+    answered(session, session.send("r"))
+    assert session.keeper.chat not in (0, chat)
+    assert session.keeper.store is not None
+    assert len(session.keeper.store.turns(chat)) == 1
+    assert len(session.keeper.store.turns(session.keeper.chat)) == 2
+
+
+def test_fork_and_adopt_make_new_chats(open_session: Callable[..., Session]) -> None:
+    session = open_session("one", "two")
+    answered(session, session.send("q"))
+    first = session.keeper.chat
+    session.keeper.fork()
+    assert session.keeper.chat != first
+    answered(session, session.send("r"))
+    assert session.keeper.store is not None
+    assert len(session.keeper.store.turns(first)) == 1
+    session.adopt(SavedChat("from a file", None, None, [SavedTurn("x", 7, answer="y")]))
+    session.keeper.rename("renamed")
+    assert [row.title for row in session.keeper.store.chats()][:1] == ["renamed"]
+
+
+def test_kill_9_while_an_answer_comes_loses_two_seconds_at_most(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("dying_chat.py")
+    paths = [tmp_path / f"{number}.db" for number in range(20)]
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        parent.stdin.writelines(f"{path}\n" for path in paths)
+        parent.stdin.close()
+        children = [int(parent.stdout.readline()) for _ in paths]
+        time.sleep(3)
+        chance = random.Random(3)
+        for child in children:
+            time.sleep(chance.uniform(0, 0.1))
+            os.kill(child, signal.SIGKILL)
+    for path in paths:
+        log = [line.split() for line in Path(f"{path}.log").read_text().splitlines()]
+        moments = [(float(when), int(length)) for when, length in log]
+        end = moments[-1][0]
+        store = Store(path)
+        (row,) = store.chats()
+        (turn,) = store.turns(row.id)
+        assert turn.question == "What will be kept?"
+        assert turn.finish == INTERRUPTED
+        # A turn of the child's loop may come late on a busy computer, so it is counted too.
+        late = max(after - before for (before, _), (after, _) in pairwise(moments))
+        said = [length for when, length in moments if when < end - FLUSH_SECONDS - 2 * late]
+        assert len(turn.answer) >= max(said, default=0)
+        assert turn.answer == " ".join(f"w{n}" for n in range(2_000))[: len(turn.answer)]
+        assert store.search("kept")
+        store.close()
+
+
+def test_a_store_that_breaks_while_opening_a_chat(open_session: Callable[..., Session]) -> None:
+    session = open_session("one")
+    answered(session, session.send("q"))
+    assert session.keeper.store is not None
+    with pytest.raises(StoreError, match="gone"):
+        session.keeper.store.chat(12345)
