@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx.interface import Sampling
 from qwen3_mlx_app import options
+from qwen3_mlx_app.tui.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from qwen3_mlx.events import Loading
     from qwen3_mlx.interface import ChatModel
     from qwen3_mlx_app.tui.session import Session
+    from qwen3_mlx_app.tui.store import Store
     from qwen3_mlx_app.tui.worker import Loader
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -51,8 +54,9 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         action="store_true",
         help="no screen: labelled lines (also where input or output is no terminal)",
     )
+    parser.add_argument("--private", action="store_true", help="do not save this chat")
     parser.add_argument(
-        "--theme", choices=("dark", "light"), default="dark", help="the colours (default: dark)"
+        "--theme", choices=("dark", "light"), help="the colours (default: as in the settings)"
     )
     options.add_sampling(parser)
     parser.set_defaults(run=run)
@@ -63,9 +67,11 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
     plain = args.plain or not (sys.stdin.isatty() and sys.stdout.isatty())
     name, hint = _model_name(args)
-    load = load or _loader(name, options.memory(args), remember=bool(args.model))
+    if load is None:
+        _find(name)
+        load = _loader(name, options.memory(args), remember=bool(args.model))
     if plain:
-        return _run_plain(_session(args, load), hint)
+        return _run_plain(_session(args, load, Settings()), hint)
     return _run_screen(args, load, name, hint)
 
 
@@ -82,30 +88,67 @@ def _run_plain(session: Session, hint: str) -> int:
 
 def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) -> int:
     """The app. What is written to file descriptor 2 meanwhile goes to a log."""
+    from qwen3_mlx import hub
+    from qwen3_mlx_app.tui import language
     from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
+    path = hub.data_dir() / "settings.toml"
+    settings, problems = read_settings(path)
+    language.use(settings.language)
+    for problem in problems:
+        print(f"qwen3-mlx: not used: {problem}", file=sys.stderr)
     log = log_path()
     with stderr_to(log):
         from qwen3_mlx_app.tui.app import ChatApp
 
-        app = ChatApp(_session(args, load), os.path.basename(name), theme=args.theme, hint=hint)
+        app = ChatApp(
+            _session(args, load, settings),
+            os.path.basename(name),
+            theme=args.theme or settings.theme,
+            hint=hint,
+            loader=lambda name: _loader(name, options.memory(args), remember=True),
+            settings=settings,
+            settings_path=path,
+        )
         app.run()
     if app.return_code:
         print(f"qwen3-mlx: the chat ended with a fault; the log is {log}", file=sys.stderr)
     return app.return_code or 0
 
 
-def _session(args: argparse.Namespace, load: Loader) -> Session:
+def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Session:
+    """The flags of the command line come before the settings."""
     from qwen3_mlx_app.tui.session import ChatOptions, Session
+    from qwen3_mlx_app.tui.state import VIEWS
 
+    flags = options.sampling(args)
     chosen = ChatOptions(
-        system=args.system,
-        thinking=args.think,
-        sampling=options.sampling(args),
-        max_tokens=args.max_tokens,
+        system=args.system or settings.system or None,
+        thinking=settings.thinking if args.think is None else args.think,
+        sampling=settings.sampling() if flags == Sampling() else flags,
+        max_tokens=args.max_tokens or settings.max_tokens or None,
         seed=args.seed,
     )
-    return Session(load, chosen)
+    store, trouble = _store(args)
+    session = Session(load, chosen, store=store, trouble=trouble)
+    session.state.budget = settings.budget or None
+    session.state.view = next(view for view in VIEWS if view == settings.thoughts)
+    return session
+
+
+def _store(args: argparse.Namespace) -> tuple[Store | None, str]:
+    """The chats on disk, or why there are none. Lines through a pipe are not kept."""
+    from qwen3_mlx import hub
+    from qwen3_mlx_app.tui.store import Store, StoreError
+
+    if args.plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None, ""
+    if args.private:
+        return None, "--private was given"
+    try:
+        return Store(hub.data_dir() / "chats.db"), ""
+    except StoreError as error:
+        return None, str(error)
 
 
 def _model_name(args: argparse.Namespace) -> tuple[str, str]:
@@ -120,18 +163,21 @@ def _model_name(args: argparse.Namespace) -> tuple[str, str]:
     return options.chosen_model(args), ""
 
 
-def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:
-    """Find the model now, so that a wrong name ends here and a download shows its progress;
-    read it later, off the screen's thread."""
+def _find(name: str) -> None:
+    """Find the model now, so that a wrong name ends here and a download shows its progress."""
     from qwen3_mlx import hub
 
-    folder = hub.resolve(name)
+    hub.resolve(name)
+
+
+def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:
+    """Reads the model later, off the screen's thread."""
 
     def load(progress: Callable[[Loading], None]) -> ChatModel:
         import qwen3_mlx
+        from qwen3_mlx import hub
 
-        found = name if name == "tiny" else str(folder)
-        model = qwen3_mlx.load(found, progress=progress, **memory)
+        model = qwen3_mlx.load(name, progress=progress, **memory)
         if remember:
             hub.remember_model(name)
         return model

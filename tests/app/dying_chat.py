@@ -38,3 +38,4 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # or the dead would still have a 
 for line in sys.stdin:
     if os.fork() == 0:
         chat(line.strip())
+time.sleep(90)  # who is gone must be reaped

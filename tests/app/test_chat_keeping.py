@@ -43,6 +43,14 @@ def answered(session: Session, turn: Turn | None) -> Turn:
     return turn
 
 
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.fixture
 def open_session(path: Path) -> Iterator[Callable[..., Session]]:
     sessions: list[Session] = []
@@ -210,6 +218,8 @@ def test_kill_9_while_an_answer_comes_loses_two_seconds_at_most(tmp_path: Path) 
         for child in children:
             time.sleep(chance.uniform(0, 0.1))
             os.kill(child, signal.SIGKILL)
+        until(lambda: not any(alive(child) for child in children))
+        parent.kill()
     for path in paths:
         log = [line.split() for line in Path(f"{path}.log").read_text().splitlines()]
         moments = [(float(when), int(length)) for when, length in log]

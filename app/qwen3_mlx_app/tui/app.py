@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 
-from .commands import COMMANDS, Command
-from .screens.chat import ChatScreen
-from .session import Session
-from .themes import DARK, LIGHT
+from qwen3_mlx_app.tui.commands import COMMANDS, Command
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.screens.chat import ChatScreen
+from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.settings import Settings
+from qwen3_mlx_app.tui.themes import DARK, LIGHT
+from qwen3_mlx_app.tui.worker import Loader
 
 __all__ = ["ChatApp"]
 
@@ -40,6 +45,9 @@ class ChatApp(App[None]):
         theme: str = "dark",
         hint: str = "",
         still: bool = False,
+        loader: Callable[[str], Loader] | None = None,
+        settings: Settings | None = None,
+        settings_path: Path | None = None,
     ) -> None:
         super().__init__()
         self.session = session
@@ -48,7 +56,10 @@ class ChatApp(App[None]):
         self.theme = LIGHT.name if theme == "light" else DARK.name
         if still:
             self.animation_level = "none"
-        self.chat = ChatScreen(session, model_name, hint, blink=not still)
+        self.chat = ChatScreen(
+            session, model_name, hint, blink=not still,
+            loader=loader, settings=settings, settings_path=settings_path,
+        )  # fmt: skip
 
     def get_default_screen(self) -> Screen[None]:
         """The chat is the ground that other screens come to lie on."""
@@ -61,10 +72,15 @@ class ChatApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: our commands first, then the theme and the screenshot."""
         for command in COMMANDS:
-            yield SystemCommand(f"/{command.name}", command.help, self._runner(command))
+            yield SystemCommand(f"/{command.name}", t(command.help), self._runner(command))
         for system in super().get_system_commands(screen):
             if system.title in ("Theme", "Screenshot"):
                 yield system
+
+    def action_command_palette(self) -> None:
+        """The palette, in the language of the interface."""
+        if self.use_command_palette and not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder=t("Search for commands…")))
 
     def _runner(self, command: Command) -> Callable[[], Awaitable[None]]:
         async def run() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from .state import VIEWS
+from qwen3_mlx_app.tui.budgets import parse_budget
+from qwen3_mlx_app.tui.language import t
 
 __all__ = ["COMMANDS", "Command", "CommandTarget", "Unknown", "matching", "parse"]
 
@@ -19,7 +20,17 @@ class CommandTarget(Protocol):
     def new_chat(self) -> None: ...
     def set_thinking(self, on: bool) -> None: ...
     def ask(self, text: str, thinks: bool) -> None: ...
+    def set_budget(self, budget: int | None) -> None: ...
+    def answer_now(self) -> None: ...
     def retry(self) -> None: ...
+    def go_on(self) -> None: ...
+    def fork(self) -> None: ...
+    def show_chats(self, search: str = "") -> None: ...
+    def show_models(self) -> None: ...
+    def show_settings(self) -> None: ...
+    def set_title(self, title: str) -> None: ...
+    def export(self, name: str) -> None: ...
+    def import_chat(self, name: str) -> None: ...
     def set_system(self, text: str) -> None: ...
     def set_view(self, view: str) -> None: ...
     def copy_answer(self) -> None: ...
@@ -50,35 +61,58 @@ class Unknown:
     @property
     def message(self) -> str:
         """What to tell the person."""
-        return f"There is no command /{self.name}. F1 lists them; a space before / sends it as text"
+        text = "There is no command /{name}. F1 lists them; a space before / sends it as text"
+        return t(text, name=self.name)
 
 
-def _think(on: bool) -> Callable[[CommandTarget, str], None]:
-    """With a text, a mode for this one turn; alone, for the turns to come."""
-    return lambda target, text: target.ask(text, on) if text else target.set_thinking(on)
+def _think(target: CommandTarget, text: str) -> None:
+    """With a number, a budget; with a text, thinking for this one turn; alone, for all to come."""
+    budget = parse_budget(text) if text else ""
+    if not isinstance(budget, str):
+        target.set_budget(budget)
+    elif text:
+        target.ask(text, True)
+    else:
+        target.set_thinking(True)
+
+
+def _no_think(target: CommandTarget, text: str) -> None:
+    """With a text, no thinking for this one turn; alone, for all to come."""
+    if text:
+        target.ask(text, False)
+    else:
+        target.set_thinking(False)
 
 
 COMMANDS: tuple[Command, ...] = (
     Command("help", "Keys and commands", lambda target, _: target.show_help()),
     Command("new", "Start a new chat", lambda target, _: target.new_chat()),
-    Command("think", "Think before answering, or just for TEXT", _think(True), "[TEXT]"),
-    Command("no_think", "Answer at once, or just for TEXT", _think(False), "[TEXT]"),
-    Command("retry", "Answer the last question anew", lambda target, _: target.retry()),
-    Command(
-        "system",
-        "Set the system prompt; alone, remove it",
-        lambda target, text: target.set_system(text),
-        "[TEXT]",
-    ),
-    Command(
-        "thoughts",
-        f"How thoughts are shown: {', '.join(VIEWS)}",
-        lambda target, view: target.set_view(view),
-        "[VIEW]",
-    ),
+    Command("chats", "Find a chat; with TEXT, search for it",
+            lambda target, text: target.show_chats(text), "[TEXT]"),
+    Command("think", "Think first; 2k sets a budget, off removes it; TEXT: just for it",
+            _think, "[2k|TEXT]"),
+    Command("no_think", "Answer at once, or just for TEXT", _no_think, "[TEXT]"),
+    Command("answer", "End the thought and answer from it", lambda target, _: target.answer_now()),
+    Command("retry", "Answer the last question anew, beside the old answer",
+            lambda target, _: target.retry()),
+    Command("continue", "Go on with an answer that was cut off", lambda target, _: target.go_on()),
+    Command("fork", "Go on in a copy of this chat", lambda target, _: target.fork()),
+    Command("models", "Change the model, and see which ones fit",
+            lambda target, _: target.show_models()),
+    Command("settings", "Language, theme, sampling, system prompt",
+            lambda target, _: target.show_settings()),
+    Command("title", "Name this chat", lambda target, text: target.set_title(text), "TEXT"),
+    Command("system", "Set the system prompt; alone, remove it",
+            lambda target, text: target.set_system(text), "[TEXT]"),
+    Command("thoughts", "How thoughts are shown: fold, open, line",
+            lambda target, view: target.set_view(view), "[VIEW]"),
+    Command("export", "Write the chat to FILE: .md to read, .json with every branch",
+            lambda target, name: target.export(name), "[FILE]"),
+    Command("import", "Read a chat from a .json FILE",
+            lambda target, name: target.import_chat(name), "FILE"),
     Command("copy", "Copy the last answer", lambda target, _: target.copy_answer()),
     Command("quit", "Leave the chat", lambda target, _: target.quit()),
-)
+)  # fmt: skip
 
 #: A path like /etc/hosts, or a lone slash in prose, is no command.
 _SHAPE = re.compile(r"/([A-Za-z_]+)(?:\s+(.*))?\Z", re.DOTALL)

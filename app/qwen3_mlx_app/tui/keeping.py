@@ -122,6 +122,13 @@ class Keeper:
             store, chat = self.store, self.chat
             self._try(lambda: store.rename(chat, title))
 
+    def refresh(self) -> None:
+        """The list of chats may have given this one another title."""
+        if self.store is not None and self.chat:
+            store, chat = self.store, self.chat
+            if found := self._try(lambda: store.chat(chat)):
+                self.title = found[0]
+
     def shown(self) -> None:
         """Another branch is on show: remember which."""
         if self.store is not None and self.chat and self.state.turns:

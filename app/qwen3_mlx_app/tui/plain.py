@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from .commands import COMMANDS, Unknown, parse
-from .describe import describe
-from .session import Session
-from .state import VIEWS, Phase, Turn
-from .text import clean, seconds, tokens_per_second
+from qwen3_mlx_app.tui.budgets import budget_name
+from qwen3_mlx_app.tui.commands import COMMANDS, Unknown, parse
+from qwen3_mlx_app.tui.describe import describe
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.state import VIEWS, Phase, Turn
+from qwen3_mlx_app.tui.text import clean, seconds, tokens_per_second
 
 __all__ = ["PlainChat"]
 
@@ -129,7 +131,7 @@ class PlainChat:
     def show_help(self) -> None:
         """The commands; the keys are a line to send, ^C and ^D."""
         for command in COMMANDS:
-            self._note(f"{command.usage}: {command.help}")
+            self._note(f"{command.usage}: {t(command.help)}")
         self._note("Ctrl-C stops an answer; at the prompt, it ends the chat like Ctrl-D")
 
     def new_chat(self) -> None:
@@ -145,6 +147,53 @@ class PlainChat:
     def ask(self, text: str, thinks: bool) -> None:
         """Ask with a mode for this turn."""
         self._follow(self.session.send(text, thinks))
+
+    def set_budget(self, budget: int | None) -> None:
+        """How long the thoughts to come may be."""
+        self.state.budget = budget
+        self.session.set_thinking(True)
+        self._note(t("Thinking budget: {name}", name=budget_name(budget)))
+
+    def answer_now(self) -> None:
+        """Lines are read between answers, never during a thought."""
+        self._note(t("There is no thought to end."))
+
+    def go_on(self) -> None:
+        """Continue an answer that was cut off."""
+        turn = self.session.go_on()
+        if turn is None:
+            self._note(t("The last answer is whole: there is nothing to continue."))
+        self._follow(turn)
+
+    def fork(self) -> None:
+        """Go on in a copy."""
+        if self.state.turns:
+            self.session.keeper.fork()
+            self._note(t("You go on in a copy; the old chat stays in ^o."))
+
+    def show_chats(self, search: str = "") -> None:
+        """Needs a screen to choose on."""
+        self._note(t("this needs the full screen: leave out --plain"))
+
+    def show_models(self) -> None:
+        """Needs a screen to choose on."""
+        self._note(t("this needs the full screen: leave out --plain"))
+
+    def show_settings(self) -> None:
+        """Needs a screen to choose on."""
+        self._note(t("this needs the full screen: leave out --plain"))
+
+    def set_title(self, title: str) -> None:
+        """Name this chat."""
+        self.session.keeper.rename(title)
+
+    def export(self, name: str) -> None:
+        """Needs the screen's files."""
+        self._note(t("this needs the full screen: leave out --plain"))
+
+    def import_chat(self, name: str) -> None:
+        """Needs the screen's files."""
+        self._note(t("this needs the full screen: leave out --plain"))
 
     def retry(self) -> None:
         """Answer the last question anew."""
@@ -169,7 +218,7 @@ class PlainChat:
 
     def copy_answer(self) -> None:
         """There is no clipboard behind a pipe."""
-        self._note("copying needs the full screen: leave out --plain")
+        self._note(t("this needs the full screen: leave out --plain"))
 
     def quit(self) -> None:
         """End after this line."""

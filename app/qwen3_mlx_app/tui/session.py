@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from qwen3_mlx.events import Loading
 from qwen3_mlx.interface import ChatModel, Generation, Message, Sampling
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import Keeper
+from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import ChatState, Phase, Turn
 from qwen3_mlx_app.tui.store import Store
 from qwen3_mlx_app.tui.worker import Job, Loader, Worker
@@ -62,6 +64,21 @@ class Session:
         """Try once more after a failed load."""
         self.state.load_error = None
         self.worker = Worker(self._load)
+        self.worker.start()
+
+    def switch(self, load: Loader) -> None:
+        """Change to another model. The old one is closed first: two may not fit."""
+        self._halt()
+        old = self.worker
+
+        def close_and_load(progress: Callable[[Loading], None]) -> ChatModel:
+            old.close()
+            return load(progress)
+
+        self.state.info, self.state.load_error = None, None
+        self.state.loading = Loading(0, 0)
+        self._load = load
+        self.worker = Worker(close_and_load)
         self.worker.start()
 
     def send(self, text: str, thinks: bool | None = None) -> Turn | None:
@@ -159,9 +176,9 @@ class Session:
         """Set the mode for the next turn; the reason if this model cannot."""
         info = self.state.info
         if info is not None and on and not info.can_think:
-            return f"{info.name} has no thinking mode."
+            return t("{name} has no thinking mode.", name=info.name)
         if info is not None and not on and info.can_think and not info.can_switch_thinking:
-            return f"{info.name} always thinks; ^f folds its thoughts away."
+            return t("{name} always thinks; ^f folds its thoughts away.", name=info.name)
         self.state.thinking = on
         return None
 

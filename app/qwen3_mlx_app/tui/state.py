@@ -251,7 +251,7 @@ class ChatState:
                 if turn.thought:
                     message["reasoning_content"] = turn.thought
                 messages.append(message)
-        if (turn := self.current) is not None and turn.continued:
+        if (current := self.current) is not None and current.continued:
             messages.append({"role": "user", "content": GO_ON})
         return messages
 

@@ -1,191 +1,56 @@
-"""The chat screen: joins the session, its widgets and the keys."""
+"""The chat screen's keys and commands, on top of its picture and of the actions on turns."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar
 
 from textual import on, work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
-from textual.events import MouseUp
-from textual.screen import Screen
-from textual.timer import Timer
-from textual.widgets import TextArea
 
-from ..clipboard import copy_with_pbcopy
-from ..commands import Unknown, parse
-from ..session import Session
-from ..state import VIEWS, Turn, View
-from ..text import clean
-from ..widgets.composer import Composer, Hints, QueueChip
-from ..widgets.header import HeaderBar
-from ..widgets.keybar import KeyBar
-from ..widgets.note import NoticeLine, load_error
-from ..widgets.status import StatusLine
-from ..widgets.thought import Thought
-from ..widgets.turn import TurnView
-from ..widgets.welcome import Welcome
-from .help import HelpScreen
+from qwen3_mlx_app.tui.attachments import AttachmentError, with_attachments
+from qwen3_mlx_app.tui.budgets import budget_name, next_budget
+from qwen3_mlx_app.tui.commands import Unknown, parse
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.screens.chats import ChatsScreen
+from qwen3_mlx_app.tui.screens.choices import Choices
+from qwen3_mlx_app.tui.screens.drawn import FOOTER
+from qwen3_mlx_app.tui.screens.help import HelpScreen
+from qwen3_mlx_app.tui.state import VIEWS, Phase, View
+from qwen3_mlx_app.tui.text import clean
+from qwen3_mlx_app.tui.widgets.composer import Composer
+from qwen3_mlx_app.tui.widgets.header import HeaderBar
+from qwen3_mlx_app.tui.widgets.note import NoticeLine
+from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.transcript import Transcript
 
 __all__ = ["ChatScreen"]
 
-TICKS_PER_SECOND = 20
 
-#: The footer's keys; on a narrow screen the last are left out, and F1 still lists them.
-FOOTER = ("submit", "stop", "think", "retry", "new", "copy", "help", "view", "quit")
+def _key(key: str, action: str, name: str, tooltip: str, shown: str | None = None) -> Binding:
+    return Binding(key, action, name, priority=True, tooltip=tooltip, key_display=shown)
 
 
-class ChatScreen(Screen[None]):
-    """Transcript, composer, gauges, keys. The state is drained 20 times a second while it moves."""
-
-    AUTO_FOCUS = "#composer"
+class ChatScreen(Choices):
+    """Everything the composer's keys and the slash commands ask for (commands.CommandTarget)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "escape",
-            "stop",
-            "Stop",
-            key_display="esc",
-            tooltip="Stop the answer, keep its text; un-queue first",
-        ),
-        Binding("ctrl+t", "think", "Think", priority=True, tooltip="Think before answering"),
-        Binding("ctrl+r", "retry", "Retry", priority=True, tooltip="Answer the last question anew"),
-        Binding("ctrl+n", "new", "New", priority=True, tooltip="Start a new chat"),
-        Binding("ctrl+y", "copy", "Copy", priority=True, tooltip="Copy the last answer"),
-        Binding(
-            "ctrl+f",
-            "view",
-            "Fold",
-            priority=True,
-            tooltip="Show thoughts folded, open, or as a line",
-        ),
-        Binding("f1", "help", "Help", key_display="F1", priority=True, tooltip="Show this help"),
-    ]
-
-    def __init__(
-        self, session: Session, model_name: str, hint: str = "", blink: bool = True
-    ) -> None:
-        super().__init__()
-        self.session = session
-        self.state = session.state
-        self._model_name = model_name
-        self._hint = hint
-        self._blink = blink
-        self._timer: Timer | None = None
-        self.views: list[TurnView] = []
-        self._shown_load_error: Exception | None = None
-        self._was_running = False
-        self._drawing = asyncio.Lock()
-
-    def compose(self) -> ComposeResult:
-        yield HeaderBar(self._model_name)
-        yield Welcome(self._hint)
-        with VerticalScroll(id="transcript", can_focus=False):
-            # An anchored scroll pins short content to its bottom; this one fills the height.
-            yield Vertical(id="turns")
-        with Vertical(id="bottom"):
-            yield Hints()
-            yield QueueChip()
-            yield Composer()
-            yield StatusLine()
-        yield KeyBar(FOOTER)
-
-    def on_mount(self) -> None:
-        self.composer.cursor_blink = self._blink
-        self.transcript.anchor()
-        self._sync_chrome()
-        self._timer = self.set_interval(1 / TICKS_PER_SECOND, self._tick)
-        # The first frame is drawn before the model is asked for.
-        self.call_after_refresh(self.session.start)
-
-    @property
-    def composer(self) -> Composer:
-        """Where messages are typed."""
-        return self.query_one(Composer)
-
-    @property
-    def transcript(self) -> VerticalScroll:
-        """Where the turns are."""
-        return self.query_one("#transcript", VerticalScroll)
-
-    @property
-    def turns(self) -> Vertical:
-        """What the transcript scrolls."""
-        return self.query_one("#turns", Vertical)
-
-    # Drawing
-
-    async def _tick(self) -> None:
-        """Drain and draw; an idle chat costs nothing but the tick itself."""
-        if self.session.drain() or self.state.busy:
-            await self.sync()
-
-    async def sync(self) -> None:
-        """Bring every widget up to the state.
-
-        Timers run beside the message loop, so a key press can arrive in the middle of a tick.
-        """
-        async with self._drawing:
-            await self._sync_turns()
-            await self._sync_load_error()
-            self._sync_chrome()
-
-    async def _sync_turns(self) -> None:
-        """Turns are only ever added at the end, or taken away by retry and new."""
-        turns = self.state.turns
-        for view in [view for view in self.views if view.turn not in turns]:
-            self.views.remove(view)
-            await view.remove()
-        for turn in turns[len(self.views) :]:
-            await self._mount_turn(turn)
-        now, loaded = self.session.clock(), self.state.info is not None
-        for view in self.views:
-            if not view.finished:
-                await view.sync(self.state.view, now, loaded)
-
-    async def _mount_turn(self, turn: Turn) -> None:
-        view = TurnView(turn)
-        self.views.append(view)
-        await self.turns.mount(view)
-        self.transcript.anchor()
-
-    async def _sync_load_error(self) -> None:
-        """A model that failed to load while nobody waited for an answer says so here."""
-        error = self.state.load_error
-        if error is self._shown_load_error:
-            return
-        self._shown_load_error = error
-        if error is not None and not any(turn.error is error for turn in self.state.turns):
-            await self.turns.mount(load_error(error))
-
-    def _sync_chrome(self) -> None:
-        """Everything but the turns."""
-        state = self.state
-        self.query_one(Welcome).sync(state)
-        self.transcript.display = not self.query_one(Welcome).display
-        self.query_one(HeaderBar).sync(state)
-        self.query_one(QueueChip).sync(state.queued)
-        self.query_one(StatusLine).sync(state, self.session.clock())
-        stoppable = state.generating or state.queued is not None
-        if stoppable != self._was_running:
-            self._was_running = stoppable
-            self.refresh_bindings()
-
-    def notice(self, text: str) -> None:
-        """A dim line at the end of the transcript."""
-        if self.query_one(Welcome).display:
-            self.notify(text, timeout=4)
-        else:
-            self.turns.mount(NoticeLine(text))
-
-    # The composer
-
-    @on(TextArea.Changed, "#composer")
-    def hint(self, event: TextArea.Changed) -> None:
-        """List the commands while one is being typed."""
-        self.query_one(Hints).sync(event.text_area.text)
+        Binding("escape", "stop", "Stop", key_display="esc",
+                tooltip="Stop the answer, keep its text; un-queue first"),
+        _key("ctrl+t", "think", "Think", "Think before answering"),
+        _key("ctrl+b", "answer_now", "Answer now", "End the thought and answer from it"),
+        _key("ctrl+up", "budget(1)", "More thought", "Think longer: 512 … 8k … ∞", "^↑"),
+        _key("ctrl+down", "budget(-1)", "Less thought", "Think less", "^↓"),
+        _key("ctrl+r", "retry", "Retry", "Answer the last question anew, beside the old answer"),
+        _key("ctrl+g", "go_on", "Continue", "Go on with an answer that was cut off"),
+        _key("ctrl+o", "chats", "Chats", "Find, open, rename and delete chats"),
+        _key("ctrl+l", "models", "Models", "Change the model, and see which ones fit"),
+        _key("ctrl+e", "settings", "Settings", "Language, theme, sampling, system prompt"),
+        _key("ctrl+n", "new", "New", "Start a new chat"),
+        _key("ctrl+y", "copy", "Copy", "Copy the last answer"),
+        _key("ctrl+f", "view", "Fold", "Show thoughts folded, open, or as a line"),
+        _key("f1", "help", "Help", "Show this help", "F1"),
+        _key("alt+up", "block(-1)", "Blocks", "Go over the blocks of the chat", "⌥↑"),
+    ]  # fmt: skip
 
     @on(Composer.Submitted)
     async def submit(self, event: Composer.Submitted) -> None:
@@ -198,35 +63,73 @@ class ChatScreen(Screen[None]):
             command, argument = parsed
             command.run(self, argument)
         else:
-            self.session.send(clean(event.text))
+            self._send(clean(event.text))
         await self.sync()
 
-    def on_mouse_up(self, _: MouseUp) -> None:
-        """A click anywhere leaves the composer ready to type in."""
-        self.call_later(self.composer.focus)
+    def _send(self, text: str, thinks: bool | None = None) -> None:
+        """Send it with what goes along, as a new message or as another version of an old one."""
+        try:
+            message = with_attachments(text, self.attachments(text))
+        except AttachmentError as error:
+            self.notice(str(error))
+            self.composer.put(text)
+            return
+        self.pasted.clear()
+        self.sync_chips("")
+        if self.editing is not None:
+            turn = self.editing
+            self.stop_editing()
+            if turn in self.state.turns and not self.state.generating:
+                self.session.retry(turn, message)
+                return
+        self.session.send(message, thinks)
 
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Esc is dim while there is nothing to stop."""
+        """Keys that would do nothing now are dim, or not there."""
         if action == "stop":
-            return True if self.state.generating or self.state.queued is not None else None
+            busy = self.state.generating or self.state.queued is not None
+            return True if busy or self.editing is not None or self.pasted else None
+        if action == "answer_now":
+            turn = self.state.current
+            return turn is not None and turn.phase is Phase.THINKING
         return True
 
     async def action_stop(self) -> None:
-        """Un-queue first: the text goes back to the composer, where it can be changed."""
-        queued = self.session.stop()
-        if queued is not None:
-            self.composer.put("\n".join(part for part in (queued, self.composer.text) if part))
+        """Leave the editing first, then un-queue, so that the text can be changed, then stop."""
+        if self.editing is not None:
+            self.stop_editing()
+            self.composer.clear()
+        elif self.pasted and not self.state.generating:
+            self.pasted.pop()
+            self.sync_chips(self.composer.text)
+        else:
+            queued = self.session.stop()
+            if queued is not None:
+                self.composer.put("\n".join(part for part in (queued, self.composer.text) if part))
         await self.sync()
 
     def action_think(self) -> None:
         """Switch the mode of the next message."""
         self._tell(self.session.toggle_thinking())
 
+    def action_answer_now(self) -> None:
+        """End the thought."""
+        self.answer_now()
+
+    def action_budget(self, step: int) -> None:
+        """The next longer or shorter thinking budget."""
+        self.set_budget(next_budget(self.state.budget, step))
+
     async def action_retry(self) -> None:
         """Answer the last question anew."""
         self.retry()
+        await self.sync()
+
+    async def action_go_on(self) -> None:
+        """Continue."""
+        self.go_on()
         await self.sync()
 
     async def action_new(self) -> None:
@@ -246,6 +149,24 @@ class ChatScreen(Screen[None]):
         """Show the help."""
         self.show_help()
 
+    def action_chats(self) -> None:
+        """Show the list of chats."""
+        self.show_chats()
+
+    def action_models(self) -> None:
+        """Show the models."""
+        self.show_models()
+
+    def action_settings(self) -> None:
+        """Show the settings."""
+        self.show_settings()
+
+    def action_block(self, step: int) -> None:
+        """Put the block cursor on the last block."""
+        if self.state.turns:
+            self.transcript.focus()
+            self.transcript.action_cursor(step)
+
     def action_page(self, direction: int) -> None:
         """Scroll the transcript by a page; the bottom holds on to the newest text again."""
         if direction < 0:
@@ -257,37 +178,73 @@ class ChatScreen(Screen[None]):
 
     def show_help(self) -> None:
         """A card with every key and command."""
-        hints = [widget.HELP for widget in (Composer, HeaderBar, Thought) if widget.HELP]
-        self.app.push_screen(HelpScreen(self._help_keys(), hints))
+        widgets = (Composer, Transcript, HeaderBar, Thought)
+        self.app.push_screen(HelpScreen(self._help_keys(), [t(w.HELP or "") for w in widgets]))
+
+    def show_chats(self, search: str = "") -> None:
+        """The list of chats."""
+        keeper = self.session.keeper
+        if keeper.store is None:
+            self.notify(t("Chats are not saved: {why}.", why=t(keeper.trouble)), timeout=4)
+            return
+        self.app.push_screen(ChatsScreen(keeper.store, keeper.chat, search), self._open_chat)
+
+    def _open_chat(self, chosen: int | None) -> None:
+        """The list is closed; it may have renamed or deleted the chat on show."""
+        self.run_worker(self._show_chat(chosen), group="open", exclusive=True)
+
+    async def _show_chat(self, chosen: int | None) -> None:
+        keeper = self.session.keeper
+        if chosen is not None and chosen != keeper.chat:
+            if not self.session.open(chosen):
+                self.notify(t("This chat cannot be opened."), timeout=4)
+            self._clear_notes()
+            self.transcript.anchor()
+        keeper.refresh()
+        await self.sync()
+        if keeper.elsewhere:
+            self.notice(t("This chat is open in another window: what you say here makes a copy."))
 
     def new_chat(self) -> None:
-        """Forget the conversation, keep the model and the settings."""
+        """Leave this chat, keep the model and the settings."""
+        self.stop_editing()
         self.session.new()
-        self.turns.remove_children(NoticeLine)
+        self._clear_notes()
+
+    def set_title(self, title: str) -> None:
+        """Name this chat."""
+        self.session.keeper.rename(clean(title)[:80])
 
     def set_thinking(self, on: bool) -> None:
         """Set the mode of the messages to come."""
         self._tell(self.session.set_thinking(on))
 
+    def set_budget(self, budget: int | None) -> None:
+        """How long the thoughts to come may be."""
+        self.state.budget = budget
+        self.session.set_thinking(True)
+        self._tell(t("Thinking budget: {name}", name=budget_name(budget)))
+
+    def answer_now(self) -> None:
+        """End the thought that is going on."""
+        if not self.session.answer_now():
+            self.notify(t("There is no thought to end."), timeout=2)
+
     def ask(self, text: str, thinks: bool) -> None:
         """Send a message with a mode of its own."""
-        self.session.send(clean(text), thinks)
-
-    def retry(self) -> None:
-        """Answer the last question anew."""
-        if self.session.retry() is None:
-            why = "stop the answer first" if self.state.generating else "nothing was asked yet"
-            self.notify(f"Nothing to retry: {why}.", timeout=3)
+        self._send(clean(text), thinks)
 
     def set_system(self, text: str) -> None:
         """The system prompt of the messages to come."""
         self.state.system = text or None
-        self.notice(f"System prompt: {text}" if text else "The system prompt is removed.")
+        self.session.keeper.system_changed()
+        removed = t("The system prompt is removed.")
+        self.notice(t("System prompt: {text}", text=text) if text else removed)
 
     def set_view(self, view: str) -> None:
         """How thoughts are shown; without a name, the next way."""
         if view and view not in VIEWS:
-            self.notice(f"/thoughts takes one of: {', '.join(VIEWS)}")
+            self.notice(t("/thoughts takes one of: {views}", views=", ".join(VIEWS)))
             return
         self.state.view = _as_view(view) if view else self.state.next_view()
         self._redraw_view()
@@ -296,43 +253,35 @@ class ChatScreen(Screen[None]):
     async def _redraw_view(self) -> None:
         await self._show_view(self.state.view)
 
-    def copy_answer(self) -> None:
-        """To the terminal's clipboard, and the Mac's."""
-        answer = self.state.last_answer
-        if not answer:
-            self.notify("There is no answer to copy yet.", timeout=3)
-            return
-        self.app.copy_to_clipboard(answer)
-        self.run_worker(lambda: copy_with_pbcopy(answer), thread=True, group="clipboard")
-        self.notify("Answer copied.", timeout=2)
-
     def quit(self) -> None:
         """Leave the app."""
         self.app.exit()
 
     # Helpers
 
+    def _clear_notes(self) -> None:
+        self.transcript.turns.remove_children(NoticeLine)
+
     def _tell(self, reason: str | None) -> None:
-        """The new mode in the header, or why it stays."""
+        """The new mode in the header, and a word about it if there is one."""
         if reason is not None:
-            self.notify(reason, timeout=4)
+            self.notify(reason, timeout=3)
         self.query_one(HeaderBar).sync(self.state)
 
     async def _show_view(self, view: View) -> None:
-        now, loaded = self.session.clock(), self.state.info is not None
         async with self._drawing:
-            for turn_view in self.views:
-                await turn_view.sync(view, now, loaded)
-        self.notify(f"Thoughts: {view}", timeout=1.5)
+            await self.transcript.show_view(self.state, self.session.clock())
+        self.notify(t("Thoughts: {view}", view=t(view)), timeout=1.5)
 
     def _help_keys(self) -> list[tuple[str, str]]:
         """Every binding here that says what it is for, the footer's first."""
         bindings = [active.binding for active in self.active_bindings.values()]
+        bindings += [b for key, b in self._bindings if b.action == "answer_now"]
         bindings.sort(key=lambda b: FOOTER.index(b.action) if b.action in FOOTER else len(FOOTER))
         rows: dict[str, str] = {}
         for binding in bindings:
             if binding.tooltip:
-                rows.setdefault(binding.tooltip, self.app.get_key_display(binding))
+                rows.setdefault(t(binding.tooltip), self.app.get_key_display(binding))
         return [(key, tooltip) for tooltip, key in rows.items()]
 
 

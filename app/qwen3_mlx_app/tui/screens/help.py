@@ -12,7 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from ..commands import COMMANDS
+from qwen3_mlx_app.tui.commands import COMMANDS
+from qwen3_mlx_app.tui.language import t
 
 __all__ = ["HelpScreen"]
 
@@ -32,9 +33,9 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
-            yield Static(_section("Keys", self._keys))
-            yield Static(_section("Commands", [(c.usage, c.help) for c in COMMANDS]))
-            yield Static(Content.styled("\n".join(self._hints), "$text-muted"))
+            yield Static(_section(t("Keys"), self._keys))
+            yield Static(_section(t("Commands"), [(c.usage, t(c.help)) for c in COMMANDS]))
+            yield Static(Content.styled("\n\n".join(self._hints), "$text-muted"))
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()

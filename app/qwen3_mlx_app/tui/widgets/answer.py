@@ -6,7 +6,7 @@ from markdown_it import MarkdownIt
 from textual.widgets import Markdown
 from textual.widgets.markdown import MarkdownStream
 
-from ..text import clean
+from qwen3_mlx_app.tui.text import clean
 
 __all__ = ["Answer"]
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.message import Message
 from textual.widgets import Static, TextArea
 
-from ..commands import matching
-from ..text import one_line
+from qwen3_mlx_app.tui.attachments import Attachment, is_long_paste
+from qwen3_mlx_app.tui.commands import matching
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.text import one_line
 
-__all__ = ["Composer", "Hints", "QueueChip"]
+__all__ = ["Chips", "Composer", "Hints", "QueueChip"]
 
-PLACEHOLDER = "Message Qwen3…   / commands   ⏎ send   ⇧⏎ or ^j new line"
+PLACEHOLDER = "Message Qwen3…   / commands   @ file   ⏎ send   ⇧⏎ or ^j new line"
 
 
 class Composer(TextArea):
     """A text area that grows to eight rows and sends on Enter."""
 
-    HELP = "⏎ sends. ⇧⏎ or ^j starts a new line. / begins a command, Tab completes it."
+    HELP = (
+        "⏎ sends. ⇧⏎ or ^j starts a new line. / begins a command, Tab completes it. @file "
+        "sends a text file along. ↑ in an empty composer edits the last message."
+    )
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -51,12 +57,22 @@ class Composer(TextArea):
             super().__init__()
             self.text = text
 
+    class EditLast(Message):
+        """↑ was pressed in an empty composer."""
+
+    class Pasted(Message):
+        """A text was pasted that is too long to read in the composer."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
     def __init__(self) -> None:
         super().__init__(
             soft_wrap=True,
             show_line_numbers=False,
             highlight_cursor_line=False,
-            placeholder=PLACEHOLDER,
+            placeholder=t(PLACEHOLDER),
             id="composer",
         )
 
@@ -66,8 +82,19 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             self.action_submit()
+        elif event.key == "up" and not self.text:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.EditLast())
         else:
             await super()._on_key(event)
+
+    async def _on_paste(self, event: Paste) -> None:
+        """A long text becomes a chip; Textual's own handler inserts the others."""
+        if is_long_paste(event.text):
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Pasted(event.text))
 
     def action_submit(self) -> None:
         """Hand the text over and start empty; blank text stays."""
@@ -90,6 +117,19 @@ class Composer(TextArea):
         self.move_cursor(self.document.end)
 
 
+class Chips(Static):
+    """What goes along with the message, with its size in tokens."""
+
+    def sync(self, attachments: Sequence[Attachment], problem: str = "") -> None:
+        """Show them, or nothing."""
+        self.display = bool(attachments or problem)
+        parts = [(f" {a.label} ", "$background on $secondary") for a in attachments]
+        content = Content("  ").join([Content.styled(*part) for part in parts])
+        if problem:
+            content += Content.styled(f"  {problem}", "$text-warning")
+        self.update(content)
+
+
 class Hints(Static):
     """The commands that the text in the composer may become."""
 
@@ -101,7 +141,7 @@ class Hints(Static):
             width = max(len(command.usage) for command in found)
             rows = [
                 Content.assemble(
-                    (command.usage.ljust(width + 2), "$primary"), (command.help, "$text-muted")
+                    (command.usage.ljust(width + 2), "$primary"), (t(command.help), "$text-muted")
                 )
                 for command in found
             ]
@@ -118,8 +158,8 @@ class QueueChip(Static):
             room = max(10, self.app.size.width - 30)
             self.update(
                 Content.assemble(
-                    (" queued ", "$background on $secondary"),
+                    (f" {t('queued')} ", "$background on $secondary"),
                     f" {one_line(queued, room)}",
-                    ("  esc takes it back", "$text-muted"),
+                    (f"  {t('esc takes it back')}", "$text-muted"),
                 )
             )

@@ -7,8 +7,9 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
-from ..state import ChatState
-from ..text import clean, gigabytes
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import ChatState
+from qwen3_mlx_app.tui.text import clean, compact_count, gigabytes, one_line
 
 __all__ = ["HeaderBar"]
 
@@ -24,14 +25,25 @@ class HeaderBar(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static(id="model")
+        yield Static(id="title")
         yield Static(id="pill")
 
     def sync(self, state: ChatState) -> None:
         """Draw the state."""
         self.query_one("#model", Static).update(self._model(state))
         pill = self.query_one("#pill", Static)
-        pill.update("THINK" if state.thinking else "NO THINK")
+        pill.update(_mode(state))
         pill.set_class(state.thinking, "-on")
+
+    def title(self, title: str, saved: bool, turns: int) -> None:
+        """The chat's title and whether it is stored; an empty chat has neither."""
+        room = max(0, self.size.width - 50)
+        state = t("saved") if saved else t("not saved")
+        parts = [
+            (f"{one_line(title, room)} · " if title and room >= 12 else "", "$text-muted"),
+            (state, "$text-muted" if saved else "$warning"),
+        ]
+        self.query_one("#title", Static).update(Content.assemble(*parts) if turns else "")
 
     def _model(self, state: ChatState) -> Content:
         if (info := state.info) is not None:
@@ -41,9 +53,16 @@ class HeaderBar(Horizontal):
         return Content.assemble((clean(name), "bold"), (f"  {clean(detail)}", "$text-muted"))
 
 
+def _mode(state: ChatState) -> str:
+    if not state.thinking:
+        return t("NO THINK")
+    return t("THINK") if state.budget is None else f"{t('THINK')} {compact_count(state.budget)}"
+
+
 def _progress(state: ChatState) -> str:
     if state.load_error is not None:
-        return "not loaded"
+        return t("not loaded")
     if state.loading is not None and state.loading.total:
-        return f"loading {gigabytes(state.loading.done)} of {gigabytes(state.loading.total)}"
-    return "loading…"
+        done, total = gigabytes(state.loading.done), gigabytes(state.loading.total)
+        return t("loading {done} of {total}", done=done, total=total)
+    return t("loading…")

@@ -11,6 +11,8 @@ from textual.screen import Screen
 from textual.style import Style
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.language import t
+
 __all__ = ["KeyBar"]
 
 
@@ -20,9 +22,10 @@ class KeyBar(Static):
     Textual's own footer cuts a key in the middle where the line ends.
     """
 
-    def __init__(self, order: Sequence[str]) -> None:
+    def __init__(self, order: Sequence[str], *, palette: bool = True) -> None:
         super().__init__()
         self._order = tuple(order)
+        self._with_palette = palette
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
@@ -44,7 +47,7 @@ class KeyBar(Static):
             line = line + start + entry
         palette = self._palette()
         space = room - line.cell_length - palette.cell_length - 1
-        return line + " " * space + palette if space > 1 else line
+        return line + " " * space + palette if space > 1 and self._with_palette else line
 
     def keys(self) -> list[str]:
         """The actions that are on show, for tests and the curious."""
@@ -56,7 +59,9 @@ class KeyBar(Static):
             for active in self.screen.active_bindings.values()
             if active.binding.show
         }
-        return [shown[action] for action in self._order if action in shown]
+        # A widget with keys of its own names them, and they take the place of the screen's.
+        order = getattr(self.screen.focused, "KEYS", self._order)
+        return [shown[action] for action in order if action in shown]
 
     def on_click(self, event: Click) -> None:
         """A click on an entry is a press of its key."""
@@ -66,11 +71,11 @@ class KeyBar(Static):
     def _entry(self, active: ActiveBinding) -> Content:
         binding = active.binding
         dim = "" if active.enabled else " 50%"
-        key, text = self.app.get_key_display(binding), binding.description
+        key, text = self.app.get_key_display(binding), t(binding.description)
         return _content(key, text, binding.key, dim)
 
     def _palette(self) -> Content:
-        return _content("^p", "Palette", self.app.COMMAND_PALETTE_BINDING)
+        return _content("^p", t("Palette"), self.app.COMMAND_PALETTE_BINDING)
 
 
 def _content(key: str, text: str, press: str, dim: str = "") -> Content:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from ..describe import describe
-from ..state import Turn
-from ..text import clean
+from qwen3_mlx_app.tui.describe import describe
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import Turn
+from qwen3_mlx_app.tui.text import clean
 
 __all__ = ["ErrorNote", "NoticeLine", "load_error", "turn_error"]
 
@@ -34,16 +35,20 @@ def turn_error(turn: Turn, error: Exception, loaded: bool) -> ErrorNote:
     """The note for a turn that failed, in the middle or before it began."""
     if not loaded:
         return load_error(error)
+    step = t("^r asks again")
     if turn.answer:
-        kept = f"Kept: the answer so far, {turn.answer_tokens:,} tokens, and your message."
+        n = turn.answer_tokens
+        kept = t("Kept: the answer so far, {n:,} tokens, and your message.", n=n)
+        step = t("^g continues, ^r asks again")
     elif turn.thought:
-        kept = f"Kept: the thought so far, {turn.thought_tokens:,} tokens, and your message."
+        n = turn.thought_tokens
+        kept = t("Kept: the thought so far, {n:,} tokens, and your message.", n=n)
     else:
-        kept = "Kept: your message."
-    return ErrorNote("The answer broke off", describe(error), kept, "^r asks again")
+        kept = t("Kept: your message.")
+    return ErrorNote(t("The answer broke off"), describe(error), kept, step)
 
 
 def load_error(error: Exception) -> ErrorNote:
     """The note for a model that could not be loaded."""
-    step = "Send a message to try again, or leave with ^q and choose another with -m NAME"
-    return ErrorNote("The model could not be loaded", describe(error), "", step)
+    step = t("Send a message to try again, or choose another model with ^l")
+    return ErrorNote(t("The model could not be loaded"), describe(error), "", step)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from ..state import ChatState
-from ..text import compact_count, gigabytes, meter, tokens_per_second
+from qwen3_mlx_app.tui.state import ChatState
+from qwen3_mlx_app.tui.text import compact_count, gigabytes, meter, tokens_per_second
 
 __all__ = ["StatusLine"]
 

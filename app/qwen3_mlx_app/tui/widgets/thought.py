@@ -9,8 +9,9 @@ from textual.content import Content
 from textual.events import Click
 from textual.widgets import Static
 
-from ..state import Phase, Turn, View
-from ..text import clean, seconds
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import Phase, Turn, View
+from qwen3_mlx_app.tui.text import clean, meter, seconds
 
 __all__ = ["Thought"]
 
@@ -73,9 +74,28 @@ class Thought(Vertical):
 def _title(turn: Turn, opened: bool, now: float) -> Content:
     """`▸ Thought 14s · 1,204 tokens`."""
     live = turn.phase is Phase.THINKING
-    unit = "token" if turn.thought_tokens == 1 else "tokens"
-    return Content.assemble(
+    name = t("Thinking") if live else t("Thought")
+    title = Content.assemble(
         ("▾ " if opened else "▸ ", "$secondary"),
-        ("Thinking" if live else "Thought", "$secondary bold" if live else "$secondary"),
-        (f" {seconds(turn.thinking_for(now))} · {turn.thought_tokens:,} {unit}", "$text-muted"),
+        (name, "$secondary bold" if live else "$secondary"),
+        (f" {seconds(turn.thinking_for(now))} · {_count(turn, live)}", "$text-muted"),
     )
+    if live and turn.budget:
+        filled, empty = meter(turn.thought_tokens / turn.budget)
+        title += Content.assemble("  ", (filled + empty, "$secondary on $panel"))
+    if live:
+        title += Content.styled(f"  {t('^b answer now')}", "$text-muted")
+    return title
+
+
+def _count(turn: Turn, live: bool) -> str:
+    """`812 / 2,048 tokens` while there is a budget; at the end, who ended the thought."""
+    if live and turn.budget:
+        return t("{n:,} / {total:,} tokens", n=turn.thought_tokens, total=turn.budget)
+    n = turn.thought_tokens
+    text = t("1 token") if n == 1 else t("{n:,} tokens", n=n)
+    why = {
+        "budget": t("budget used up"), "user": t("ended by you"),
+        "loop": t("ended: it went round in circles"), "context": t("ended: the context is full"),
+    }  # fmt: skip
+    return text if live or turn.ended_by not in why else f"{text} · {why[turn.ended_by]}"

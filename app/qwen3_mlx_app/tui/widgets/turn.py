@@ -9,14 +9,15 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from ..state import Phase, Turn, View
-from ..text import tokens_per_second
-from .note import NoticeLine, turn_error
-from .thought import Thought
-from .user_turn import UserTurn
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import Phase, Turn, View
+from qwen3_mlx_app.tui.text import tokens_per_second
+from qwen3_mlx_app.tui.widgets.note import NoticeLine, turn_error
+from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.user_turn import UserTurn
 
 if TYPE_CHECKING:
-    from .answer import Answer
+    from qwen3_mlx_app.tui.widgets.answer import Answer
 
 __all__ = ["TurnView"]
 
@@ -24,22 +25,25 @@ __all__ = ["TurnView"]
 class TurnView(Vertical):
     """Draws one `Turn`; parts are mounted when there is something to put in them."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, place: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
         self.turn = turn
+        self._place = place
         self.finished = False
         self._thought: Thought | None = None
         self._answer: Answer | None = None
         self._notices = 0
 
     def compose(self) -> ComposeResult:
-        yield UserTurn(self.turn.user)
+        yield UserTurn(self.turn.user, self._place)
         yield Static(classes="activity")
 
     async def sync(self, view: View, now: float, loaded: bool) -> None:
         """Bring the widgets up to the turn. After the end only the view of thoughts changes."""
         turn = self.turn
         await self._sync_thought(view, now)
+        if self.finished and turn.running:
+            await self._go_on()
         if self.finished:
             return
         await self._sync_notices()
@@ -48,6 +52,11 @@ class TurnView(Vertical):
         if not turn.running:
             self.finished = True
             await self._mount_end(loaded)
+
+    async def _go_on(self) -> None:
+        """An answer that was cut off is being continued: what its end said is over."""
+        self.finished = False
+        await self.query(".end").remove()
 
     async def _sync_thought(self, view: View, now: float) -> None:
         if not self.turn.thought:
@@ -67,7 +76,7 @@ class TurnView(Vertical):
             return
         if self._answer is None:
             # Markdown is a third of the app's imports, and the first frame does not need it.
-            from .answer import Answer
+            from qwen3_mlx_app.tui.widgets.answer import Answer
 
             self._answer = Answer()
             await self.mount(self._answer, before=self.query_one(".activity"))
@@ -82,32 +91,54 @@ class TurnView(Vertical):
     async def _mount_end(self, loaded: bool) -> None:
         turn = self.turn
         if turn.error is not None:
-            await self.mount(turn_error(turn, turn.error, loaded))
+            note = turn_error(turn, turn.error, loaded)
+            note.add_class("end")
+            await self.mount(note)
         elif (stats := _stats(turn)) is not None:
-            await self.mount(Static(stats, classes="stats"))
+            await self.mount(Static(stats, classes="stats end"))
 
 
 def _activity(turn: Turn, loaded: bool) -> str:
     """What is going on before the first token."""
     if not loaded:
-        return "Waiting for the model…"
+        return t("Waiting for the model…")
     if turn.prompt_total:
-        return f"Reading {turn.prompt_done:,} / {turn.prompt_total:,} tokens…"
-    return "Reading…"
+        done, total = turn.prompt_done, turn.prompt_total
+        return t("Reading {done:,} / {total:,} tokens…", done=done, total=total)
+    return t("Reading…")
+
+
+def _why(turn: Turn) -> str:
+    """Why an answer ended before its end, and what can be done about it."""
+    match turn.finish:
+        case "cancelled":
+            note = t("stopped")
+        case "timeout":
+            note = t("out of time")
+        case "length":
+            note = t("cut: out of tokens")
+        case "repetition":
+            return t("ended: it went round in circles")
+        case _:
+            return ""
+    return f"{note} · {t('^g continues')}" if turn.can_continue else note
 
 
 def _stats(turn: Turn) -> Content | None:
     """`1,204 think + 187 answer · 74 tok/s · first token 0.31 s`, and why it ended early."""
+    if turn.finish == "interrupted":
+        text = t("interrupted: the program ended while it answered · ^g continues")
+        return Content.styled(text, "$warning")
     if turn.reply is None:
         return None
-    counts = [(turn.thought_tokens, "think"), (turn.answer_tokens, "answer")]
-    parts = [" + ".join(f"{count:,} {name}" for count, name in counts if count) or "no tokens"]
+    counts = [(turn.thought_tokens, t("think")), (turn.answer_tokens, t("answer"))]
+    said = " + ".join(f"{count:,} {name}" for count, name in counts if count)
+    parts = [said or t("no tokens")]
     if (rate := turn.rate(0.0)) > 0:
         parts.append(tokens_per_second(rate))
     if (first := turn.reply.timing.ttft_seconds) > 0:
-        parts.append(f"first token {first:.2f} s")
-    why = {"cancelled": "stopped", "timeout": "out of time", "length": "cut: out of tokens"}
-    note = why.get(turn.finish or "", "")
+        parts.append(t("first token {s:.2f} s", s=first))
+    note = _why(turn)
     return Content.assemble(
         (f"{note} · " if note else "", "$text-warning"), (" · ".join(parts), "$text-muted")
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from ..state import ChatState
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import ChatState
 
 __all__ = ["Welcome"]
 
@@ -23,14 +24,14 @@ class Welcome(Static):
         if not self.display:
             return
         if state.info is None:
-            status = "The model is loading. You can type already."
+            status = t("The model is loading. You can type already.")
         else:
-            status = "Everything you write stays on this computer."
+            status = t("Everything you write stays on this computer.")
         self.update(
             Content.assemble(
                 ("Qwen3", "$primary bold"),
-                ("\n\nWhat would you like to know?\n", "$foreground"),
+                (f"\n\n{t('What would you like to know?')}\n", "$foreground"),
                 (status, "$text-muted"),
-                (f"\n\n{self._hint}" if self._hint else "", "$text-muted"),
+                (f"\n\n{t(self._hint)}" if self._hint else "", "$text-muted"),
             )
         )

@@ -1,0 +1,123 @@
+"""Files and long pastes that go along with a message.
+
+`@notes.txt` in a message names a file. Its text is put after the message in a frame that the
+model can tell from the question, and that the screen folds into a chip.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.text import clean, compact_count
+
+__all__ = [
+    "Attachment",
+    "AttachmentError",
+    "about_tokens",
+    "folded",
+    "is_long_paste",
+    "named_files",
+    "read_file",
+    "with_attachments",
+]
+
+#: Half of the smallest Qwen3 context, in bytes of English: more is surely a mistake.
+SIZE_LIMIT = 512 * 1024
+_PASTE_LINES, _PASTE_CHARACTERS = 30, 3000
+
+_NAMED = re.compile(r"(?<!\S)@(?:\"([^\"\n]+)\"|(\S*[^\s.,;:!?)]))")
+_FRAME = re.compile(r"\n\n<file name=\"([^\"\n]*)\">\n(.*?)\n</file>", re.DOTALL)
+_WIDE = re.compile(r"[\u2e80-\uffff]")
+
+
+class AttachmentError(Exception):
+    """A file cannot go along; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A text with a name."""
+
+    name: str
+    text: str
+
+    @property
+    def label(self) -> str:
+        """`notes.txt ~1.2k tok`."""
+        return f"{self.name} ~{compact_count(about_tokens(self.text))} tok"
+
+
+def about_tokens(text: str) -> int:
+    """Roughly how many tokens: four letters each, or two thirds of a Chinese character.
+
+    >>> about_tokens("abcd" * 10), about_tokens("你好吗")
+    (10, 2)
+    """
+    wide = len(_WIDE.findall(text))
+    return round(wide / 1.5 + (len(text) - wide) / 4)
+
+
+def named_files(message: str) -> list[str]:
+    """The files that `@` names; an address such as a@b.c names none.
+
+    >>> named_files('see @a.txt, @"my notes.md" and me@home.org')
+    ['a.txt', 'my notes.md']
+    """
+    return [quoted or plain for quoted, plain in _NAMED.findall(message)]
+
+
+def read_file(name: str) -> Attachment | None:
+    """The file as text; None where there is no such file, since @ may be just a sign.
+
+    Raises:
+        AttachmentError: it is a folder, too big, no text, or cannot be read.
+    """
+    path = Path(name).expanduser()
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise AttachmentError(t("{name} is no file", name=name))
+        size = path.stat().st_size
+        if size > SIZE_LIMIT:
+            raise AttachmentError(
+                t("{name} has {size:,} bytes, and {limit:,} may go along",
+                  name=name, size=size, limit=SIZE_LIMIT)
+            )  # fmt: skip
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AttachmentError(
+            t("{name} cannot be read: {reason}", name=name, reason=reason)
+        ) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AttachmentError(t("{name} is no text file", name=name)) from error
+    if "\0" in text:
+        raise AttachmentError(t("{name} is no text file", name=name))
+    return Attachment(path.name, clean(text).strip("\n"))
+
+
+def is_long_paste(text: str) -> bool:
+    """Whether a paste would fill the composer, and had better be a chip."""
+    return len(text) > _PASTE_CHARACTERS or text.count("\n") >= _PASTE_LINES
+
+
+def with_attachments(message: str, attachments: list[Attachment]) -> str:
+    """The message as the model gets it."""
+    frames = [f'\n\n<file name="{a.name}">\n{a.text}\n</file>' for a in attachments]
+    return message + "".join(frames)
+
+
+def folded(message: str) -> tuple[str, list[Attachment]]:
+    """The message without its frames, and what was in them.
+
+    >>> folded(with_attachments("see", [Attachment("a.txt", "text")]))
+    ('see', [Attachment(name='a.txt', text='text')])
+    """
+    found = [Attachment(name, text) for name, text in _FRAME.findall(message)]
+    return (_FRAME.sub("", message), found) if found else (message, [])

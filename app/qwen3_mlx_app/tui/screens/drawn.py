@@ -1,0 +1,212 @@
+"""The chat screen's picture: its widgets, and the tick that draws the state into them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.events import MouseUp, Resize
+from textual.screen import Screen
+from textual.widgets import Static, TextArea
+
+from qwen3_mlx_app.tui.attachments import Attachment, AttachmentError, named_files, read_file
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.state import Turn
+from qwen3_mlx_app.tui.widgets.composer import Chips, Composer, Hints, QueueChip
+from qwen3_mlx_app.tui.widgets.header import HeaderBar
+from qwen3_mlx_app.tui.widgets.keybar import KeyBar
+from qwen3_mlx_app.tui.widgets.note import NoticeLine, load_error
+from qwen3_mlx_app.tui.widgets.status import StatusLine
+from qwen3_mlx_app.tui.widgets.transcript import Transcript
+from qwen3_mlx_app.tui.widgets.turn import TurnView
+from qwen3_mlx_app.tui.widgets.welcome import Welcome
+
+__all__ = ["FOOTER", "DrawnChat"]
+
+TICKS_PER_SECOND = 20
+LEAST = 44, 12
+
+#: The footer's keys; on a narrow screen the last are left out, and F1 still lists them.
+FOOTER = (
+    "submit", "stop", "answer_now", "think", "retry", "chats", "models", "help", "new", "copy",
+    "settings", "quit",
+)  # fmt: skip
+
+
+class DrawnChat(Screen[None]):
+    """Transcript, composer, gauges, keys. The state is drained 20 times a second while it moves."""
+
+    AUTO_FOCUS = "#composer"
+
+    def __init__(
+        self, session: Session, model_name: str, hint: str = "", blink: bool = True
+    ) -> None:
+        super().__init__()
+        self.session = session
+        self.state = session.state
+        self._model_name = model_name
+        self._hint = hint
+        self._blink = blink
+        self._shown_load_error: Exception | None = None
+        self._shown_trouble = ""
+        self._was_running: tuple[object, ...] = ()
+        self._drawing = asyncio.Lock()
+        self.editing: Turn | None = None
+        self.pasted: list[Attachment] = []
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar(self._model_name)
+        yield Welcome(self._hint)
+        yield Transcript()
+        with Vertical(id="bottom"):
+            yield Hints()
+            yield QueueChip()
+            yield Chips()
+            yield Composer()
+            yield StatusLine()
+        yield KeyBar(FOOTER)
+        yield Static(id="small")
+
+    def on_resize(self, event: Resize) -> None:
+        """Below the least size there is a word about it instead of a heap of broken lines."""
+        width, height = event.size
+        least_width, least_height = LEAST
+        self.set_class(width < least_width or height < least_height, "-small")
+        text = "The terminal is too small: {width}×{height}, and {w}×{h} is the least."
+        self.query_one("#small", Static).update(
+            t(text, width=width, height=height, w=least_width, h=least_height)
+        )
+
+    def on_mount(self) -> None:
+        self.composer.cursor_blink = self._blink
+        self.query_one(Chips).sync([])
+        self._sync_chrome()
+        self.set_interval(1 / TICKS_PER_SECOND, self._tick)
+        # The first frame is drawn before the model is asked for.
+        self.call_after_refresh(self.session.start)
+
+    @property
+    def composer(self) -> Composer:
+        """Where messages are typed."""
+        return self.query_one(Composer)
+
+    @property
+    def transcript(self) -> Transcript:
+        """Where the turns are."""
+        return self.query_one(Transcript)
+
+    @property
+    def views(self) -> list[TurnView]:
+        """The turns that are mounted."""
+        return self.transcript.views
+
+    async def _tick(self) -> None:
+        """Drain and draw; an idle chat costs nothing but the tick itself."""
+        if self.session.drain() or self.state.busy:
+            await self.sync()
+        if self.transcript.hidden and self._at_the_top():
+            async with self._drawing:
+                await self.transcript.show_earlier(self.state, self.session.clock())
+
+    def _at_the_top(self) -> bool:
+        """Whether the person has scrolled up to where earlier turns begin."""
+        box = self.transcript
+        return box.max_scroll_y > 0 and box.scroll_y <= 2 and box.scroll_target_y <= 2
+
+    async def sync(self) -> None:
+        """Bring every widget up to the state.
+
+        Timers run beside the message loop, so a key press can arrive in the middle of a tick.
+        """
+        async with self._drawing:
+            await self.transcript.sync(self.state, self.session.clock())
+            await self._sync_load_error()
+            self._sync_chrome()
+            self._sync_trouble()
+
+    async def _sync_load_error(self) -> None:
+        """A model that failed to load while nobody waited for an answer says so here."""
+        error = self.state.load_error
+        if error is self._shown_load_error:
+            return
+        self._shown_load_error = error
+        if error is not None and not any(turn.error is error for turn in self.state.turns):
+            await self.transcript.turns.mount(load_error(error))
+
+    def _sync_trouble(self) -> None:
+        """A chat that cannot be stored says so once, in the transcript."""
+        trouble = self.session.keeper.trouble
+        if trouble != self._shown_trouble and self.state.turns:
+            self._shown_trouble = trouble
+            if trouble:
+                text = "This chat is not being saved: {why}. It goes on; /export keeps it."
+                self.notice(t(text, why=t(trouble)))
+
+    def _sync_chrome(self) -> None:
+        """Everything but the turns."""
+        state, keeper = self.state, self.session.keeper
+        self.query_one(Welcome).sync(state)
+        self.transcript.display = not self.query_one(Welcome).display
+        header = self.query_one(HeaderBar)
+        header.sync(state)
+        header.title(keeper.title, keeper.saved, len(state.turns))
+        self.query_one(QueueChip).sync(state.queued)
+        self.query_one(StatusLine).sync(state, self.session.clock())
+        phase = state.current.phase if state.current is not None else None
+        running = (phase, state.queued is None, self.editing is None)
+        if running != self._was_running:
+            self._was_running = running
+            self.refresh_bindings()
+
+    def notice(self, text: str) -> None:
+        """A dim line at the end of the transcript."""
+        if self.query_one(Welcome).display:
+            self.notify(text, timeout=4)
+        else:
+            self.transcript.turns.mount(NoticeLine(text))
+
+    # The composer
+
+    @on(TextArea.Changed, "#composer")
+    def hint(self, event: TextArea.Changed) -> None:
+        """List the commands while one is being typed, and the files that go along."""
+        text = event.text_area.text
+        self.query_one(Hints).sync(text)
+        self.sync_chips(text)
+
+    def sync_chips(self, text: str) -> None:
+        """Show what goes along, and what cannot."""
+        try:
+            self.query_one(Chips).sync([*self.pasted, *_files(text)])
+        except AttachmentError as error:
+            self.query_one(Chips).sync(self.pasted, str(error))
+
+    def attachments(self, text: str) -> list[Attachment]:
+        """Pastes and named files. Raises AttachmentError for a file that cannot go along."""
+        return [*self.pasted, *_files(text)]
+
+    @on(Composer.Pasted)
+    def paste(self, event: Composer.Pasted) -> None:
+        """A long paste goes along as a chip."""
+        name = t("pasted {n}", n=len(self.pasted) + 1)
+        self.pasted.append(Attachment(name, event.text))
+        self.sync_chips(self.composer.text)
+
+    @on(Transcript.Left)
+    def write_on(self, event: Transcript.Left) -> None:
+        """Back from the block cursor to the composer, with the letter that was typed."""
+        self.composer.focus()
+        if event.typed:
+            self.composer.insert(event.typed)
+
+    def on_mouse_up(self, _: MouseUp) -> None:
+        """A click anywhere leaves the composer ready to type in."""
+        self.call_later(self.composer.focus)
+
+
+def _files(text: str) -> list[Attachment]:
+    found = (read_file(name) for name in named_files(text)) if "@" in text else ()
+    return [attachment for attachment in found if attachment is not None]

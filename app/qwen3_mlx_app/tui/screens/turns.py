@@ -1,0 +1,183 @@
+"""What can be done with the turns on show: edit, answer anew, fork, flip, copy, write, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual import on
+
+from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
+from qwen3_mlx_app.tui.exchange import (
+    ChatFileError,
+    SavedChat,
+    from_json,
+    to_json,
+    to_markdown,
+)
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.restoring import saved_turn
+from qwen3_mlx_app.tui.screens.block import BlockScreen
+from qwen3_mlx_app.tui.screens.drawn import DrawnChat
+from qwen3_mlx_app.tui.state import Turn
+from qwen3_mlx_app.tui.widgets.blocks import Block
+from qwen3_mlx_app.tui.widgets.composer import Composer
+from qwen3_mlx_app.tui.widgets.transcript import Transcript
+
+__all__ = ["TurnActions"]
+
+
+class TurnActions(DrawnChat):
+    """The block cursor's keys, and the commands that do the same to the last turn."""
+
+    @on(Transcript.Act)
+    async def act(self, event: Transcript.Act) -> None:
+        """A key at the block cursor."""
+        block, turn = event.block, event.block.view.turn
+        match event.name:
+            case "copy":
+                self._copy(block.text)
+            case "write":
+                self._write(block)
+            case "maximise":
+                self.app.push_screen(BlockScreen(block.text))
+            case "edit":
+                self.edit(turn)
+            case "retry":
+                self._retry(turn)
+            case "fork":
+                self._fork(turn)
+            case "before":
+                self._flip(turn, -1)
+            case _:
+                self._flip(turn, 1)
+        await self.sync()
+
+    @on(Composer.EditLast)
+    def edit_last(self) -> None:
+        """↑ in an empty composer."""
+        if self.state.turns:
+            self.edit(self.state.turns[-1])
+
+    def edit(self, turn: Turn) -> None:
+        """Put a message into the composer; sent, it becomes a version beside the old one."""
+        if not self._may_change():
+            return
+        self.editing = turn
+        self.composer.border_title = t("another version of this message · esc leaves it as it was")
+        self.composer.put(turn.user)
+        self.composer.focus()
+        self.refresh_bindings()
+
+    def stop_editing(self) -> None:
+        """The composer is for new messages again."""
+        self.editing = None
+        self.composer.border_title = None
+        self.refresh_bindings()
+
+    def retry(self) -> None:
+        """Answer the last question anew."""
+        if not self.state.turns:
+            self.notify(t("Nothing to retry: nothing was asked yet."), timeout=3)
+        else:
+            self._retry(self.state.turns[-1])
+
+    def go_on(self) -> None:
+        """Continue an answer that was cut off."""
+        if self._may_change() and self.session.go_on() is None:
+            self.notify(t("The last answer is whole: there is nothing to continue."), timeout=3)
+
+    def fork(self) -> None:
+        """Go on in a copy of this chat."""
+        if self.state.turns:
+            self._fork(self.state.turns[-1])
+
+    def export(self, name: str) -> None:
+        """Write the chat to a file; `.json` keeps every branch."""
+        if not self.state.turns:
+            self.notify(t("There is nothing to export yet."), timeout=3)
+            return
+        path = Path(name).expanduser() if name else _free_name("chat.md")
+        saved = self._as_saved()
+        text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
+        self._write_file(path, text)
+
+    def import_chat(self, name: str) -> None:
+        """Read a chat that was exported as JSON."""
+        try:
+            saved = from_json(Path(name).expanduser().read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, ChatFileError) as error:
+            self.notice(t("{name} was not imported: {why}", name=name, why=error))
+            return
+        self.session.adopt(saved)
+
+    def copy_answer(self) -> None:
+        """Copy the last answer."""
+        answer = self.state.last_answer
+        if answer:
+            self._copy(answer)
+        else:
+            self.notify(t("There is no answer to copy yet."), timeout=3)
+
+    # Helpers
+
+    def _may_change(self) -> bool:
+        if self.state.generating:
+            self.notify(t("Stop the answer first, with esc."), timeout=3)
+            return False
+        return True
+
+    def _retry(self, turn: Turn) -> None:
+        if self._may_change():
+            self.session.retry(turn)
+
+    def _fork(self, turn: Turn) -> None:
+        """A new chat that ends with this turn."""
+        if self._may_change():
+            self.state.tree.show(turn)
+            self.session.keeper.fork()
+            self.notify(t("You go on in a copy; the old chat stays in ^o."), timeout=4)
+
+    def _flip(self, turn: Turn, step: int) -> None:
+        if self._may_change() and not self.session.flip(turn, step):
+            self.notify(t("There is no other version on that side."), timeout=2)
+
+    def _copy(self, text: str) -> None:
+        """To the terminal's clipboard, and the Mac's."""
+        self.app.copy_to_clipboard(text)
+        self.run_worker(lambda: copy_with_pbcopy(text), thread=True, group="clipboard")
+        self.notify(t("Copied."), timeout=2)
+
+    def _write(self, block: Block) -> None:
+        self._write_file(_free_name(block.file_name), block.text + "\n")
+
+    def _write_file(self, path: Path, text: str) -> None:
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            why = error.strerror or str(error)
+            self.notice(t("{name} was not written: {why}", name=path, why=why))
+        else:
+            self.notify(t("Written: {name}", name=path), timeout=4)
+
+    def _as_saved(self) -> SavedChat:
+        """The chat as a file has it, also when there is no database."""
+        tree = self.state.tree
+        kept = [turn.saved for turn in tree.all]
+        for number, turn in enumerate(tree.all, 1):
+            turn.saved = number  # numbers of the file's own, while it is made
+        turns = [saved_turn(turn) for turn in tree.all]
+        leaf = tree.line[-1].saved if tree.line else None
+        for turn, number in zip(tree.all, kept, strict=True):
+            turn.saved = number
+        title = self.session.keeper.title or self.state.turns[0].user[:60]
+        return SavedChat(title, self.state.system, leaf, turns)
+
+
+def _free_name(name: str) -> Path:
+    """The name, or the first numbered one that does not exist: nothing is overwritten."""
+    path = Path(name)
+    number = 2
+    while path.exists():
+        path = Path(f"{Path(name).stem}-{number}{Path(name).suffix}")
+        number += 1
+    return path

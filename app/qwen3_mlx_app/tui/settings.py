@@ -1,0 +1,124 @@
+"""What the app remembers between chats, in a TOML file that explains itself."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen3_mlx.interface import Sampling
+
+__all__ = ["CHOICES", "PRESETS", "Settings", "read_settings", "write_settings"]
+
+#: Qwen's own settings for the two modes, from the model cards.
+PRESETS: dict[str, Sampling] = {
+    "model": Sampling(),
+    "thinking": Sampling(temperature=0.6, top_p=0.95, top_k=20, min_p=0.0),
+    "direct": Sampling(temperature=0.7, top_p=0.8, top_k=20, min_p=0.0),
+    "greedy": Sampling(temperature=0.0),
+}
+
+#: What each setting may be; the system prompt is free.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "language": ("auto", "en", "zh"),
+    "theme": ("dark", "light"),
+    "thoughts": ("fold", "open", "line"),
+    "thinking": (True, False),
+    "budget": (0, 512, 1024, 2048, 4096, 8192, 16384),
+    "preset": tuple(PRESETS),
+    "temperature": (-1.0, 0.0, 0.3, 0.6, 0.7, 1.0, 1.3),
+    "max_tokens": (0, 512, 1024, 2048, 4096, 8192, 16384, 32768),
+}
+
+_EXPLAINED = {
+    "language": 'the interface: "auto" (as the system says), "en" or "zh"',
+    "theme": '"dark" or "light"',
+    "thoughts": 'what is seen of thoughts: "fold", "open" or "line"',
+    "thinking": "whether the model thinks before it answers",
+    "budget": "the most tokens of a thought; 0 is no limit",
+    "preset": 'how tokens are drawn: "model" (the checkpoint decides), "thinking", "direct" '
+    '(both from Qwen\'s model cards) or "greedy"',
+    "temperature": "0 is greedy, higher is more varied; -1 leaves it to the preset",
+    "max_tokens": "the most tokens of an answer, thought included; 0 is what the context leaves",
+    "system": "the system prompt of new chats",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values, with the defaults of a first start."""
+
+    language: str = "auto"
+    theme: str = "dark"
+    thoughts: str = "fold"
+    thinking: bool = True
+    budget: int = 0
+    preset: str = "model"
+    temperature: float = -1.0
+    max_tokens: int = 0
+    system: str = ""
+
+    def sampling(self) -> Sampling:
+        """The preset, with the temperature if one is set."""
+        preset = PRESETS[self.preset]
+        if self.temperature < 0:
+            return preset
+        return Sampling(self.temperature, preset.top_k, preset.top_p, preset.min_p)
+
+
+def read_settings(path: Path) -> tuple[Settings, list[str]]:
+    """The settings, and a line for each thing in the file that cannot be used."""
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return Settings(), []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return Settings(), [f"{path}: {error}"]
+    good: dict[str, Any] = {}
+    bad = []
+    kinds: dict[str, Any] = asdict(Settings())
+    for name, value in values.items():
+        if name in kinds and _fits(name, value, kinds[name]):
+            good[name] = type(kinds[name])(value)
+        else:
+            bad.append(f"{path}: {name} = {value!r}")
+    return Settings(**good), bad
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write them with their explanations. Raises OSError where that cannot be done."""
+    lines = ["# Settings of `qwen3-mlx chat`. The app writes this file when ^e changes something."]
+    for name, value in asdict(settings).items():
+        lines += ["", f"# {_EXPLAINED[name]}", f"{name} = {_toml(value)}"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text("\n".join(lines) + "\n", "utf-8")
+    beside.replace(path)
+
+
+def _fits(name: str, value: Any, default: Any) -> bool:
+    """The right type, and a value that exists; numbers need not be one of the steps."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, str):
+        return isinstance(value, str) and value in CHOICES.get(name, (value,))
+    if isinstance(default, int):
+        return isinstance(value, int) and value >= 0
+    return isinstance(value, (int, float)) and (value == -1 or 0 <= value <= 10)
+
+
+def _toml(value: Any) -> str:
+    """A TOML value.
+
+    >>> _toml('say "hi"\\nnow'), _toml(True), _toml(0.6)
+    ('"say \\\\"hi\\\\"\\\\nnow"', 'true', '0.6')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    for character, code in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
+        escaped = escaped.replace(character, code)
+    return f'"{escaped}"'

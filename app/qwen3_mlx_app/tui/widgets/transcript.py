@@ -1,0 +1,202 @@
+"""The turns on show, the last of them mounted, and a cursor that goes over their blocks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Blur, Key
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.state import ChatState, Turn
+from qwen3_mlx_app.tui.widgets.blocks import BLOCKS, Block
+from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.turn import TurnView
+
+__all__ = ["Transcript"]
+
+#: Markdown is slow to mount (43 ms a message): so many turns at once, the rest on scrolling up.
+WINDOW = 10
+
+
+class Transcript(VerticalScroll, can_focus=True):
+    """Scrolls the turns. While it has the focus, single letters act on the block at the cursor."""
+
+    HELP = (
+        "⌥↑ and ⌥↓ go over the blocks of the chat: there c copies, w writes to a file, m shows "
+        "it full screen, space folds a thought, e edits, r answers anew, f forks, [ and ] flip "
+        "versions, esc goes back."
+    )
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("alt+up,up,k", "cursor(-1)", "Block up", show=False),
+        Binding("alt+down,down,j", "cursor(1)", "Block down", show=False),
+        Binding("c", "act('copy')", "Copy"),
+        Binding("w", "act('write')", "Write"),
+        Binding("m", "act('maximise')", "Full"),
+        Binding("space", "fold", "Fold", key_display="␣"),
+        Binding("e", "act('edit')", "Edit"),
+        Binding("r", "act('retry')", "Retry"),
+        Binding("f", "act('fork')", "Fork"),
+        Binding("left_square_bracket", "act('before')", "Before", key_display="["),
+        Binding("right_square_bracket", "act('after')", "After", key_display="]"),
+        Binding("escape", "leave", "Back", key_display="esc"),
+    ]
+
+    #: What the key bar shows while the cursor is on a block.
+    KEYS = ("act('copy')", "act('write')", "act('maximise')", "fold", "act('edit')",
+            "act('retry')", "act('fork')", "act('before')", "act('after')", "leave")  # fmt: skip
+
+    class Act(Message):
+        """A key that acts on the block at the cursor."""
+
+        def __init__(self, name: str, block: Block) -> None:
+            super().__init__()
+            self.name, self.block = name, block
+
+    class Left(Message):
+        """The cursor is put away; `typed` is what was pressed to leave, if it is a letter."""
+
+        def __init__(self, typed: str = "") -> None:
+            super().__init__()
+            self.typed = typed
+
+    def __init__(self) -> None:
+        super().__init__(id="transcript")
+        self.views: list[TurnView] = []
+        self.hidden = 0
+        self._cursor: Widget | None = None
+
+    def compose(self) -> ComposeResult:
+        # An anchored scroll pins short content to its bottom; this one fills the height.
+        with Vertical(id="turns"):
+            yield Static(id="earlier")
+
+    def on_mount(self) -> None:
+        self.query_one("#earlier").display = False
+        self.anchor()
+
+    @property
+    def turns(self) -> Vertical:
+        """What is scrolled."""
+        return self.query_one("#turns", Vertical)
+
+    async def sync(self, state: ChatState, now: float) -> None:
+        """Bring the widgets up to the line of turns on show."""
+        line, loaded = state.turns, state.info is not None
+        kept = self._common(line)
+        for view in self.views[kept:]:
+            await view.remove()
+        del self.views[kept:]
+        if not self.views:
+            self.hidden = max(0, len(line) - WINDOW)
+            self._sync_earlier()
+        for turn in line[self.hidden + len(self.views) :]:
+            self.views.append(TurnView(turn, state.tree.place(turn)))
+            await self.turns.mount(self.views[-1])
+            self.anchor()
+        for view in self.views:
+            if not view.finished or view.turn.running:
+                await view.sync(state.view, now, loaded)
+
+    async def show_view(self, state: ChatState, now: float) -> None:
+        """Show all thoughts as the state's view says."""
+        for view in self.views:
+            await view.sync(state.view, now, state.info is not None)
+
+    async def show_earlier(self, state: ChatState, now: float) -> None:
+        """Mount the turns before the first one that is, and stay where the person reads."""
+        begin = max(0, self.hidden - WINDOW)
+        new = [TurnView(turn, state.tree.place(turn)) for turn in state.turns[begin : self.hidden]]
+        if not new:
+            return
+        self.release_anchor()
+        from_bottom = self.virtual_size.height - self.scroll_y
+        self.hidden = begin
+        self.views[:0] = new
+        await self.turns.mount(*new, after=self.query_one("#earlier"))
+        for view in new:
+            await view.sync(state.view, now, state.info is not None)
+        self._sync_earlier()
+        self.call_after_refresh(self._scroll_from_bottom, from_bottom)
+
+    def _scroll_from_bottom(self, distance: float) -> None:
+        self.scroll_to(y=self.virtual_size.height - distance, animate=False)
+
+    def _common(self, line: list[Turn]) -> int:
+        """How many of the mounted turns are still at their place."""
+        for at, view in enumerate(self.views):
+            place = self.hidden + at
+            if place >= len(line) or line[place] is not view.turn:
+                return at
+        return len(self.views)
+
+    def _sync_earlier(self) -> None:
+        earlier = self.query_one("#earlier", Static)
+        earlier.display = self.hidden > 0
+        text = t("▲ {n} earlier turns: scroll up", n=self.hidden)
+        earlier.update(Content.styled(text, "$text-muted"))
+
+    # The cursor
+
+    @property
+    def block(self) -> Block | None:
+        """The block at the cursor."""
+        return Block.of(self._cursor) if self._cursor is not None else None
+
+    def action_cursor(self, step: int) -> None:
+        """Go to the next block; from nowhere, to the last. Past the last, leave."""
+        widgets = list(self.query(BLOCKS).results(Widget))
+        if not widgets:
+            return
+        at = widgets.index(self._cursor) if self._cursor in widgets else len(widgets)
+        if at + step >= len(widgets):
+            self.action_leave()
+            return
+        self._put(widgets[max(0, at + step)])
+
+    def action_act(self, name: str) -> None:
+        """Tell the screen."""
+        if (block := self.block) is not None:
+            self.post_message(self.Act(name, block))
+
+    def action_fold(self) -> None:
+        """Open or fold the thought of the turn at the cursor."""
+        if (block := self.block) is not None:
+            for thought in block.view.query(Thought):
+                thought.flip()
+
+    def action_leave(self) -> None:
+        """Put the cursor away."""
+        self._put(None)
+        self.post_message(self.Left())
+
+    def on_key(self, event: Key) -> None:
+        """Any other letter belongs into the composer."""
+        if event.is_printable and event.character and not self._bound(event.key):
+            event.stop()
+            self._put(None)
+            self.post_message(self.Left(event.character))
+
+    def on_blur(self, _: Blur) -> None:
+        """Without the focus there is no cursor, unless a card lies over the chat."""
+        if self.screen.is_active:
+            self._put(None)
+
+    def _bound(self, key: str) -> bool:
+        return key in self._bindings.key_to_bindings
+
+    def _put(self, widget: Widget | None) -> None:
+        if self._cursor is not None:
+            self._cursor.remove_class("-cursor")
+        self._cursor = widget
+        if widget is not None:
+            self.release_anchor()
+            widget.add_class("-cursor")
+            widget.scroll_visible(animate=False)

@@ -1,0 +1,44 @@
+"""Every English string of the interface, read from the source: what chinese.py must have."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import qwen3_mlx_app.tui
+
+__all__ = ["interface_strings"]
+
+#: Positions of the arguments that are shown, by the name that is called.
+_CALLS = {"t": (0,), "Binding": (2,), "_key": (2, 3), "Command": (1,)}
+#: Assignments whose strings are shown.
+_TABLES = {"HELP", "PLACEHOLDER", "_LABELS", "_NAMES", "_TINY_HINT", "text"}
+
+
+def interface_strings() -> set[str]:
+    """All of them, without those that are a name or a sign only."""
+    root = Path(str(qwen3_mlx_app.tui.__file__)).parent
+    files = [*root.rglob("*.py"), root.parent / "chat_command.py"]
+    found = {text for file in files for text in _strings(ast.parse(file.read_text("utf-8")))}
+    return {text for text in found if any(letter.isalpha() for letter in text)}
+
+
+def _strings(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            wanted = _CALLS.get(node.func.id, ())
+            yield from _constants([node.args[at] for at in wanted if at < len(node.args)])
+            if node.func.id == "Binding":
+                yield from _constants([k.value for k in node.keywords if k.arg == "tooltip"])
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in _TABLES:
+            value = node.value
+            yield from _constants(value.values if isinstance(value, ast.Dict) else [value])
+
+
+def _constants(nodes: list[ast.expr]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.IfExp):
+            yield from _constants([node.body, node.orelse])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
