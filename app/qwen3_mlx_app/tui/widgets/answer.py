@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from markdown_it import MarkdownIt
 from textual.widgets import Markdown
 from textual.widgets.markdown import MarkdownStream
 
+from qwen3_mlx_app.tui.markdown import answer_parser
 from qwen3_mlx_app.tui.text import clean
 
 __all__ = ["Answer"]
-
-
-def _parser() -> MarkdownIt:
-    """Raw HTML stays visible as text: dropping it silently would lose what the model said."""
-    return MarkdownIt("gfm-like", {"html": False})
 
 
 class Answer(Markdown):
@@ -23,7 +18,7 @@ class Answer(Markdown):
     """
 
     def __init__(self) -> None:
-        super().__init__(parser_factory=_parser)
+        super().__init__(parser_factory=answer_parser)
         self._stream: MarkdownStream | None = None
         self._written = 0
         self._rest = False

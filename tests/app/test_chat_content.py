@@ -1,0 +1,67 @@
+"""What answers are made of: formulas, tables, HTML."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+from driving import ask, make_app, ready
+from textual.widgets import Markdown
+
+from qwen3_mlx.testing import FakeModel
+from qwen3_mlx_app.tui import latex
+from qwen3_mlx_app.tui.latex import readable
+from qwen3_mlx_app.tui.markdown import answer_parser
+
+RICH = """The area is $\\pi r^2$, that is \\(3 \\times 4\\); it costs $5 and $6.
+
+$$
+\\sum_{i=1}^{n} i = \\frac{n(n+1)}{2}
+$$
+
+\\[ E = mc^2 \\]
+
+| 名称 | Wert |
+| --- | ---: |
+| 表 | <b>1</b> |
+"""
+
+
+def text(source: str) -> str:
+    """All text of the inline tokens and fences."""
+    tokens = answer_parser().parse(source)
+    parts = [t.content for t in tokens if t.type == "fence"]
+    for token in tokens:
+        parts += [child.content for child in token.children or []]
+    return "|".join(parts)
+
+
+def test_the_examples_in_docstrings_run() -> None:
+    assert doctest.testmod(latex).failed == 0
+
+
+def test_formulas_are_readable_and_money_is_left_alone() -> None:
+    found = text(RICH)
+    assert "π r²" in found
+    assert "3 × 4" in found
+    assert "$5 and $6" in found
+    assert "∑ᵢ₌₁ⁿ i = (n(n+1))/2" in found
+    assert "E = mc²" in found
+    assert "<b>1</b>" in "".join(found.split("|"))
+
+
+@pytest.mark.parametrize("source", ["$", "\\(", "$$", "$$\nx", "\\[", "a $x", "\\", "{}^_", "x^"])
+def test_what_is_not_finished_stays_as_it_is(source: str) -> None:
+    readable(source)
+    answer_parser().parse(source)
+
+
+async def test_a_rich_answer_is_drawn() -> None:
+    app = make_app(FakeModel([RICH]))
+    async with app.run_test(size=(80, 40)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        assert app.chat.query_one(Markdown).source == RICH
+        picture = app.export_screenshot()
+        assert "mc²" in picture
+        assert "名称" in picture.replace("&#160;", " ")

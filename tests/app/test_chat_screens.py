@@ -1,0 +1,326 @@
+"""Versions of a turn, the block cursor, the list of chats, models, settings, attachments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from driving import Clock, ask, drawn, full_answer, make_app, press, ready, say, wait_until
+from textual.widgets import Input, Markdown, OptionList, Static, TextArea
+
+from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.fitting import Candidate
+from qwen3_mlx_app.tui.screens.chats import ChatsScreen
+from qwen3_mlx_app.tui.screens.models import ModelsScreen
+from qwen3_mlx_app.tui.screens.settings import SettingsScreen
+from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
+from qwen3_mlx_app.tui.store import SavedTurn, Store
+from qwen3_mlx_app.tui.widgets.composer import Chips
+
+LONG = Answer("one two three four five six", thinking="well now so then", pause_after=2)
+
+
+def shown(app: ChatApp, selector: str) -> str:
+    return str(app.screen.query(selector).last(Static).render())
+
+
+def stored_app(path: Path, *tape: Answer | str) -> ChatApp:
+    """The app with a database."""
+    session = Session(lambda progress: FakeModel(tape), clock=Clock(), store=Store(path))
+    return ChatApp(session, "Qwen3-fake", still=True)
+
+
+async def test_editing_answering_anew_and_flipping_lose_nothing() -> None:
+    model = FakeModel(["one", "two", "edited", "again"])
+    app = make_app(model)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "first")
+        await ask(pilot, app, "second")
+        await press(app, "up")
+        assert app.chat.composer.text == "second"
+        await press(app, "escape")
+        assert app.chat.composer.text == ""
+        await press(app, "up", "!", "enter")
+        await drawn(pilot, app)
+        assert [t.user for t in app.session.state.turns] == ["first", "second!"]
+        assert "‹2/2›" in shown(app, "UserTurn")
+        await press(app, "alt+up", "left_square_bracket")
+        await drawn(pilot, app)
+        assert [t.answer for t in app.session.state.turns] == ["one", "two"]
+        await press(app, "alt+up", "up", "up", "up", "up", "e")
+        assert app.chat.composer.text == "first"
+        await press(app, "enter")
+        await drawn(pilot, app)
+        assert [t.answer for t in app.session.state.turns] == ["again"]
+        assert len(app.session.state.tree.all) == 4
+        assert len(app.chat.query(Markdown)) == 1
+
+
+async def test_the_block_cursor_copies_writes_and_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = make_app(FakeModel([full_answer()]))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, app)
+        await press(app, "alt+up")
+        assert app.chat.composer.has_focus
+        await ask(pilot, app, "hi")
+        await press(app, "alt+up", "c")
+        assert app.clipboard.startswith("def merge")
+        assert "c Copy" in str(app.chat.query_one("KeyBar", Static).render())
+        await press(app, "w", "w")
+        assert (tmp_path / "code.py").read_text().startswith("def merge")
+        assert (tmp_path / "code-2.py").exists()
+        await press(app, "m")
+        await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+        assert app.screen.query_one(TextArea).text.startswith("def merge")
+        await press(app, "escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+        await press(app, "up", "up", "space")
+        assert app.chat.query_one(".thought-body").display
+        await press(app, "down", "down", "down")
+        assert app.chat.composer.has_focus
+        await press(app, "alt+up", "x")
+        assert app.chat.composer.text == "x"
+
+
+async def test_a_stopped_answer_is_continued() -> None:
+    model = FakeModel([Answer("one two three", pause_after=2), " three"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+g")
+        await say(app, "count")
+        await wait_until(pilot, lambda: app.session.state.turns[0].answer == "one two")
+        await press(app, "escape")
+        await drawn(pilot, app)
+        assert "^g" in shown(app, ".stats")
+        await press(app, "ctrl+g")
+        await drawn(pilot, app)
+        assert app.session.state.turns[0].answer == "one two three"
+        assert len(app.chat.query(".stats")) == 1
+    assert model.calls[1].thinking is False
+    assert model.calls[1].messages[1]["content"] == "one two"
+
+
+async def test_budgets_and_answer_now() -> None:
+    model = FakeModel([LONG, Answer("yes", thinking="a b c d e f g"), "x"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+down", "ctrl+down")
+        assert app.session.state.budget == 8192
+        assert "8.2k" in shown(app, "#pill")
+        await press(app, "ctrl+b")
+        await say(app, "go")
+        await wait_until(pilot, lambda: app.session.state.turns[0].thought_tokens == 2)
+        await wait_until(pilot, lambda: "2 / 8,192" in shown(app, ".thought-title"))
+        await press(app, "ctrl+b")
+        model.go_on()
+        await drawn(pilot, app)
+        assert "ended by you" in shown(app, ".thought-title")
+        await say(app, "/think 3")
+        await ask(pilot, app, "more")
+        assert "budget used up" in shown(app, ".thought-title")
+        await say(app, "/think off")
+        assert app.session.state.budget is None
+    assert [call.thinking_budget for call in model.calls] == [8192, 3]
+
+
+async def test_the_list_of_chats(tmp_path: Path) -> None:
+    app = stored_app(tmp_path / "chats.db", "stable 排序", "hello", "third")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "How do I sort?")
+        assert "How do I sort? · saved" in shown(app, "#title")
+        await press(app, "ctrl+n")
+        await ask(pilot, app, "Say hello")
+        await press(app, "ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChatsScreen))
+        options = app.screen.query_one(OptionList)
+        assert options.option_count == 2
+        await press(app, "ctrl+x")
+        assert "on show" in shown(app, "#word")
+        await press(app, *"排序")
+        await wait_until(pilot, lambda: options.option_count == 1)
+        await press(app, "ctrl+e")
+        app.screen.query_one(Input).value = "Sorting"
+        await press(app, "enter")
+        await press(app, "ctrl+x")
+        await wait_until(pilot, lambda: options.option_count == 0)
+        await press(app, "ctrl+z")
+        await wait_until(pilot, lambda: options.option_count == 1)
+        await press(app, "enter")
+        await wait_until(pilot, lambda: app.session.keeper.title == "Sorting")
+        await drawn(pilot, app)
+        assert app.chat.query_one(Markdown).source == "stable 排序"
+        await ask(pilot, app, "more")
+        await say(app, "/title New name")
+        assert app.session.keeper.title == "New name"
+        await press(app, "ctrl+o", "escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+
+
+async def test_long_chats_are_mounted_piece_by_piece(tmp_path: Path) -> None:
+    path = tmp_path / "chats.db"
+    store = Store(path)
+    turns = [SavedTurn(f"q{n}", n + 1, n or None, answer=f"a{n}") for n in range(25)]
+    store.add_all(store.new_chat("long"), turns, None)
+    store.close()
+    app = stored_app(path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+o")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChatsScreen))
+        await press(app, "enter")
+        await wait_until(pilot, lambda: len(app.chat.views) == 10)
+        await drawn_part(pilot, app)
+        assert app.chat.transcript.hidden == 15
+        app.chat.transcript.scroll_home(animate=False)
+        await wait_until(pilot, lambda: len(app.chat.views) > 10)
+        assert app.chat.views[0].turn is app.session.state.turns[app.chat.transcript.hidden]
+
+
+async def drawn_part(pilot: object, app: ChatApp) -> None:
+    await wait_until(
+        pilot,  # type: ignore[arg-type]
+        lambda: all(view.finished for view in app.chat.views) and app.chat.transcript.scroll_y > 10,
+    )
+
+
+async def test_models_are_changed_in_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [
+        Candidate("small", "small", 10**9, 10**8, "4-bit", here=True),
+        Candidate("far", "far", 10**9, 10**8, "bf16", here=False),
+        Candidate("huge", "huge", 10**12, 10**8, "4-bit", here=True),
+    ]
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local: models)
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda: 10**10)
+    asked: list[str] = []
+    first = FakeModel(["one"])
+
+    def loader(name: str) -> Callable[[object], FakeModel]:
+        asked.append(name)
+        return lambda progress: FakeModel(["two"])
+
+    app = ChatApp(Session(lambda progress: first, clock=Clock()), "x", still=True, loader=loader)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        await press(app, "ctrl+l")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        assert "= 1.5G of 10.0G" in shown(app, "#word")
+        await press(app, "down", "enter")
+        assert "downloads 1.0G" in shown(app, "#word")
+        await press(app, "down", "enter")
+        assert "anyway" in shown(app, "#word")
+        await press(app, "enter")
+        await wait_until(pilot, lambda: first.closed and app.session.state.info is not None)
+        assert asked == ["huge"]
+        await ask(pilot, app, "and now?")
+        assert [turn.answer for turn in app.session.state.turns] == ["one", "two"]
+
+
+async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    model = FakeModel(["one"])
+    session = Session(lambda progress: model, clock=Clock())
+    app = ChatApp(session, "x", still=True, settings_path=path)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+e")
+        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+        await press(app, "down", "right")
+        assert app.theme == "qwen3-light"
+        await press(app, "down", "right", "down", "down", "right", "down", "right", "up", "up")
+        await press(app, *["down"] * 5, "enter", *"Hi.", "enter", "escape")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+        await ask(pilot, app, "q")
+    settings, problems = read_settings(path)
+    assert problems == []
+    assert (settings.theme, settings.thoughts, settings.budget) == ("light", "open", 512)
+    (call,) = model.calls
+    assert (call.system, call.thinking_budget) == ("Hi.", 512)
+    assert call.sampling is not None
+    assert call.sampling.temperature == 0.6
+    assert app.session.state.view == "open"
+
+
+def test_a_settings_file_is_read_with_care(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "settings.toml"
+    assert read_settings(path) == (Settings(), [])
+    wanted = Settings(system='say "hi"\n\\ 你好', temperature=0.25, budget=700, thinking=False)
+    write_settings(path, wanted)
+    assert read_settings(path) == (wanted, [])
+    assert "# the most tokens of a thought" in path.read_text()
+    path.write_text('theme = "pink"\nbudget = true\nunknown = 1\nthinking = false\n')
+    settings, problems = read_settings(path)
+    assert settings == Settings(thinking=False)
+    assert len(problems) == 3
+    path.write_text("= nonsense")
+    assert read_settings(path)[0] == Settings()
+
+
+async def test_files_and_long_pastes_go_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("buy milk")
+    Path("picture.png").write_bytes(b"\x89PNG\0\xff")
+    model = FakeModel(["ok"])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        app.chat.composer.put("see @picture.png")
+        await wait_until(pilot, lambda: "no text file" in shown(app, "Chips"))
+        await press(app, "enter")
+        assert app.chat.composer.text == "see @picture.png"
+        app.chat.composer.put("see @notes.txt")
+        app.chat.composer.post_message(app.chat.composer.Pasted("line\n" * 100))
+        await wait_until(pilot, lambda: "pasted 1" in shown(app, "Chips"))
+        assert "notes.txt ~2 tok" in shown(app, "Chips")
+        await press(app, "enter")
+        await drawn(pilot, app)
+        assert not app.chat.query_one(Chips).display
+        assert "notes.txt ~2 tok" in shown(app, "UserTurn")
+        assert "milk" not in shown(app, "UserTurn")
+    assert '<file name="notes.txt">\nbuy milk\n</file>' in model.calls[0].prompt
+
+
+async def test_export_and_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = make_app(FakeModel(["one", "two"]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(app, "/export")
+        await ask(pilot, app, "hi")
+        await press(app, "ctrl+r")
+        await drawn(pilot, app)
+        await say(app, "/export")
+        assert "two" in (tmp_path / "chat.md").read_text()
+        await say(app, "/export all.json")
+        assert len(json.loads((tmp_path / "all.json").read_text())["turns"]) == 2
+        await say(app, "/new")
+        await say(app, "/import all.json")
+        await drawn(pilot, app)
+        assert [turn.answer for turn in app.session.state.turns] == ["two"]
+        assert "‹2/2›" in shown(app, "UserTurn")
+        await say(app, "/import chat.md")
+        assert "was not imported" in shown(app, "NoticeLine")
+        await say(app, "/fork")
+        await say(app, "/answer")
+        await say(app, "/continue")
+
+
+async def test_a_terminal_that_is_too_small_says_so() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(40, 10)) as pilot:
+        await ready(pilot, app)
+        await wait_until(pilot, lambda: "40×10" in shown(app, "#small"))
+        assert not app.chat.composer.display
