@@ -323,4 +323,4 @@ async def test_a_terminal_that_is_too_small_says_so() -> None:
     async with app.run_test(size=(40, 10)) as pilot:
         await ready(pilot, app)
         await wait_until(pilot, lambda: "40×10" in shown(app, "#small"))
-        assert not app.chat.composer.display
+        assert not app.chat.query_one("#bottom").display
