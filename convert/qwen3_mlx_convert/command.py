@@ -16,7 +16,7 @@ from qwen3_mlx.errors import OptionError
 from qwen3_mlx_convert.folder import source_id
 from qwen3_mlx_convert.pipeline import LAYOUTS, ConvertProgress, ConvertReport, convert
 from qwen3_mlx_convert.quantize import GROUP_SIZES, Recipe
-from qwen3_mlx_convert.write import refuse_existing
+from qwen3_mlx_convert.transaction import refuse_existing
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]

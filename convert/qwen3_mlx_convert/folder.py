@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx_convert.durable import copy_file, write_json, write_text
 from qwen3_mlx_convert.quantize import Recipe
-from qwen3_mlx_convert.write import write_json
 
 __all__ = ["COPIED", "source_id", "target_config", "write_side_files"]
 
@@ -67,9 +66,9 @@ def write_side_files(
     for name in COPIED:
         source = checkpoint.path / name
         if source.exists():
-            _copy(source, folder / name)
+            copy_file(source, folder / name)
     card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout)
-    _write_text(folder / "README.md", card)
+    write_text(folder / "README.md", card)
 
 
 def source_id(path: Path) -> str:
@@ -126,22 +125,13 @@ def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int, la
         f"# {source}, {recipe.name} for MLX\n\n"
         f"Made from `{source}` by `qwen3-mlx convert`.\n\n"
         f"- weights: {format_bytes(weight_bytes)} ({how})\n"
-        f"- files: {', '.join(sorted(path.name for path in folder.iterdir()))}\n\n"
+        f"- files: {', '.join(sorted(_listed(folder)))}\n\n"
         f"{where}:\n\n"
         "```sh\nqwen3-mlx chat -m PATH_OF_THIS_FOLDER\n```\n\n"
         "The licence and the terms of the source apply to this folder too.\n"
     )
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Contents only: a file of the hub's cache is a link, and its mode is its owner's affair."""
-    shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _listed(folder: Path) -> set[str]:
+    """The files of the folder but the card itself, which a second run would find there."""
+    return {path.name for path in folder.iterdir()} - {"README.md"}

@@ -25,7 +25,7 @@ from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.shapes import check_shapes
 from qwen3_mlx_convert.plan import Output
 from qwen3_mlx_convert.records import RecordWriter, SourceFile
-from qwen3_mlx_convert.write import refuse_existing, staged
+from qwen3_mlx_convert.transaction import refuse_existing, staged
 
 __all__ = ["PackReport", "pack_folder", "unpack_folder"]
 

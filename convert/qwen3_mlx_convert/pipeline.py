@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,21 +12,22 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from qwen3_mlx.checkpoint import open_checkpoint, read_config
+from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint, read_config
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.config import ModelConfig, Quantization
+from qwen3_mlx.version import __version__
 from qwen3_mlx_convert.folder import target_config, write_side_files
-from qwen3_mlx_convert.plan import Job, Plan, make_plan
+from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
 from qwen3_mlx_convert.quantize import Recipe, pack
+from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
-from qwen3_mlx_convert.write import ShardWriter, refuse_existing, staged
+from qwen3_mlx_convert.transaction import Work, refuse_existing, transaction
+from qwen3_mlx_convert.write import ShardWriter
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from qwen3_mlx_convert.read import Reader
-
-__all__ = ["LAYOUTS", "ConvertProgress", "ConvertReport", "convert"]
+__all__ = ["LAYOUTS", "ConvertProgress", "ConvertReport", "Preview", "convert", "preview"]
 
 #: How experts may be stored; see `convert`.
 LAYOUTS = ("stacked", "records")
@@ -31,20 +35,31 @@ LAYOUTS = ("stacked", "records")
 #: config.json, tokenizer and card: room beside the weights that is asked for up front.
 _SIDE_BYTES = 32 << 20
 
+#: Python, numpy and mlx; and how often a block is held: as read, as mlx's, packed, in between.
+_BASE_BYTES = 110_000_000
+_COPIES = 4
+
+#: What is done is put on the disk, and into the journal, this often.
+CHECKPOINT_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertProgress:
-    """How far a conversion is: source bytes done and in all, and the seconds so far."""
+    """How far a conversion is: source bytes done and in all, and the seconds so far.
+
+    `resumed_bytes` of the done ones were converted by an earlier run.
+    """
 
     done_bytes: int
     total_bytes: int
     tensor: str
     seconds: float
+    resumed_bytes: int = 0
 
     @property
     def bytes_per_second(self) -> float:
         """Speed so far, in source bytes."""
-        return self.done_bytes / self.seconds if self.seconds > 0 else 0.0
+        return (self.done_bytes - self.resumed_bytes) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float:
@@ -83,7 +98,8 @@ def convert(
 
     `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Scales and norms keep the type
     of the source, and with it the model computes. Memory holds one block of at most 64 MB
-    and its packed form, whatever the size of the model. `target` appears whole, or not at all.
+    and its packed form, whatever the size of the model. `target` appears whole, or not at all;
+    after an interruption of any kind the same call goes on where it stopped.
     `layout` says how experts are stored: "stacked", as mlx-lm has them, or "records", which
     cost less to read from disk and load only here.
 
@@ -91,30 +107,92 @@ def convert(
         ModelNotFoundError, CheckpointError, UnsupportedModelError: about `source`.
         OutputExistsError: `target` is there already; it is not touched.
         OptionError: no such bits or group size.
-        Qwen3Error: the disk is full or cannot be written.
+        Qwen3Error: the disk is full or cannot be written, or another process writes `target`.
     """
     begun = time.monotonic()
     if layout not in LAYOUTS:
         raise OptionError(f"layout is {layout!r}, and must be one of {', '.join(LAYOUTS)}")
     recipe = Recipe(bits, group_size)
-    refuse_existing(target)
-    config = ModelConfig.from_dict(read_config(source))  # another family is told first
-    checkpoint = open_checkpoint(source)
-    plan = make_plan(checkpoint, config, recipe)
-    with staged(target, plan.target_bytes + _SIDE_BYTES) as folder:
-        written = target_config(checkpoint.config, config, plan.block, plan.dtype)
-        with _writer(folder, plan, written, layout) as writer:
-            _write_weights(plan, writer, progress, begun)
-            writer.write_index(plan.params)
-        write_side_files(folder, checkpoint, written, recipe, plan.target_bytes, layout)
+    checkpoint, config, plan = _planned(source, target, recipe)
+    needed = plan.target_bytes + _SIDE_BYTES
+    with transaction(target, _fingerprint(checkpoint, plan, recipe, layout), needed) as work:
+        files = 0
+        if not work.committed:
+            written = target_config(checkpoint.config, config, plan.block, plan.dtype)
+            with _writer(work.folder, plan, written, layout) as writer:
+                _write_weights(plan, writer, work, progress)
+                writer.write_index(plan.params)
+                files = writer.count
+            write_side_files(work.folder, checkpoint, written, recipe, plan.target_bytes, layout)
     return ConvertReport(
         target=target,
         params=plan.params,
         source_bytes=plan.source_bytes,
         target_bytes=plan.target_bytes,
-        files=writer.count,
+        files=files or len(list(target.glob("*.safetensors"))),
         seconds=time.monotonic() - begun,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a conversion would do. Bytes are of the weights; `outputs` are (name, dtype, shape)."""
+
+    outputs: tuple[Output, ...]
+    params: int
+    source_bytes: int
+    target_bytes: int
+    free_bytes: int
+    peak_bytes: int
+    resumable: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for it."""
+        return self.target_bytes + _SIDE_BYTES <= self.free_bytes
+
+
+def preview(source: Path, target: Path, *, bits: int | None, group_size: int = 64) -> Preview:
+    """The plan of `convert` with the same arguments; nothing is written, no weight is read."""
+    _, _, plan = _planned(source, target, Recipe(bits, group_size))
+    parent = Path(os.path.abspath(target)).parent
+    while not parent.exists():
+        parent = parent.parent
+    largest = max(job.source.nbytes for job in plan.jobs)
+    return Preview(
+        outputs=plan.outputs,
+        params=plan.params,
+        source_bytes=plan.source_bytes,
+        target_bytes=plan.target_bytes,
+        free_bytes=shutil.disk_usage(parent).free,
+        peak_bytes=_BASE_BYTES + _COPIES * min(largest, BLOCK_BYTES),
+        resumable=(parent / f".{target.name}.journal").exists(),
+    )
+
+
+def _planned(source: Path, target: Path, recipe: Recipe) -> tuple[Checkpoint, ModelConfig, Plan]:
+    journal = Path(os.path.abspath(target)).parent / f".{target.name}.journal"
+    if not journal.exists():
+        refuse_existing(target)
+    config = ModelConfig.from_dict(read_config(source))  # another family is told first
+    checkpoint = open_checkpoint(source)
+    return checkpoint, config, make_plan(checkpoint, config, recipe)
+
+
+def _fingerprint(checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str) -> str:
+    """What must be the same for a second run to go on with the work of the first."""
+    files = sorted({info.file for info in checkpoint.tensors.values()})
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    parts = (
+        __version__,
+        recipe,
+        layout,
+        plan.jobs,
+        plan.outputs,
+        states,
+        sorted(checkpoint.config),
+    )
+    return hashlib.sha256(repr(parts).encode() + repr(checkpoint.config).encode()).hexdigest()
 
 
 def _writer(
@@ -130,18 +208,24 @@ def _writer(
 def _write_weights(
     plan: Plan,
     writer: ShardWriter | RecordWriter,
+    work: Work,
     progress: Callable[[ConvertProgress], None] | None,
-    begun: float,
 ) -> None:
-    from qwen3_mlx_convert.read import Reader
-
-    done = 0
+    """The jobs that are not done yet, with a checkpoint in the journal now and then."""
+    begun = saved = time.monotonic()
+    first = int(work.facts.get("done", 0)) if writer.reused else 0
+    done = resumed = sum(job.source.nbytes for job in plan.jobs[:first])
     with Reader() as reader:
-        for job in plan.jobs:
+        for number, job in enumerate(plan.jobs[first:], start=first + 1):
             done = _write_tensor(job, plan.dtype, reader, writer, done)
+            now = time.monotonic()
+            if now - saved >= CHECKPOINT_SECONDS or number == len(plan.jobs):
+                writer.flush()
+                work.note(done=number)
+                saved = time.monotonic()
             if progress is not None:
-                seconds = time.monotonic() - begun
-                progress(ConvertProgress(done, plan.source_bytes, job.name, seconds))
+                state = (done, plan.source_bytes, job.name, now - begun, resumed)
+                progress(ConvertProgress(*state))
 
 
 def _write_tensor(

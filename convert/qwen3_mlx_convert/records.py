@@ -18,8 +18,9 @@ from typing import Any
 from qwen3_mlx.experts.layout import ExpertFormat, Part, is_expert_tensor, tensor_name
 from qwen3_mlx.experts.records import MANIFEST, VERSION, format_of
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx_convert import durable
 from qwen3_mlx_convert.plan import Output
-from qwen3_mlx_convert.write import ShardWriter, stacked_files, stacked_index, write_json
+from qwen3_mlx_convert.write import ShardWriter, stacked_files, stacked_index
 
 __all__ = ["RecordWriter", "SourceFile", "stride_of"]
 
@@ -68,17 +69,24 @@ class RecordWriter:
         self._trunk = ShardWriter(folder, trunk)
         self._open = ExitStack()
         self._layers: dict[int, int] = {}  # layer -> descriptor
+        self._dirty: set[int] = set()
+        self._complete = True
         self._places = _places(self._formats)
 
     def __enter__(self) -> RecordWriter:
         self._trunk.__enter__()
-        (self._folder / "experts").mkdir()
+        (self._folder / "experts").mkdir(exist_ok=True)
         for layer, format in self._formats.items():
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._folder / _file(layer), flags, 0o666)
             self._open.callback(os.close, descriptor)
-            os.ftruncate(descriptor, stride_of(format.nbytes) * self._config.experts)
+            size = stride_of(format.nbytes) * self._config.experts
+            if os.fstat(descriptor).st_size != size:
+                self._complete = False
+                os.ftruncate(descriptor, size)
+                self._dirty.add(layer)
             self._layers[layer] = descriptor
+        durable.flush_folder(self._folder / "experts", "experts")
         return self
 
     def __exit__(
@@ -90,8 +98,19 @@ class RecordWriter:
         with self._open:
             self._trunk.__exit__(kind, error, trace)
             if kind is None:
-                for descriptor in self._layers.values():
-                    os.fsync(descriptor)
+                self.flush()
+
+    @property
+    def reused(self) -> bool:
+        """Whether all files were there already; see `ShardWriter`."""
+        return self._complete and self._trunk.reused
+
+    def flush(self) -> None:
+        """Return when everything written so far is on the disk."""
+        self._trunk.flush()
+        for layer in sorted(self._dirty):
+            durable.flush(self._layers[layer], _file(layer))
+        self._dirty.clear()
 
     @property
     def count(self) -> int:
@@ -115,14 +134,13 @@ class RecordWriter:
     def write_record(self, layer: int, expert: int, offset: int, data: memoryview) -> None:
         """Put bytes into a record."""
         position = expert * stride_of(self._formats[layer].nbytes) + offset
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self._layers[layer], data[done:], position + done)
+        durable.write_at(self._layers[layer], data, position)
+        self._dirty.add(layer)
 
     def write_index(self, params: int) -> None:
         """The trunk's index and the manifest; every tensor must have been written."""
         self._trunk.write_index(params)
-        write_json(self._folder / MANIFEST, self._manifest(params))
+        durable.write_json(self._folder / MANIFEST, self._manifest(params))
 
     def _manifest(self, params: int) -> dict[str, Any]:
         files: Sequence[SourceFile]

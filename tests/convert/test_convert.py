@@ -290,34 +290,6 @@ def test_packed_dtypes_are_named(tmp_path: Path) -> None:
     _refused(source, tmp_path / "out", UnsupportedModelError, "is stored as U16; this version")
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_conversion_leaves_nothing(
-    tmp_path: Path, interrupt: type[BaseException]
-) -> None:
-    source = write_checkpoint(tmp_path / "source")
-
-    def stop(state: ConvertProgress) -> None:
-        if state.done_bytes > state.total_bytes // 2:
-            raise interrupt
-
-    deep = tmp_path / "new" / "folders" / "target"
-    with pytest.raises(interrupt):
-        convert(source, deep, bits=4, progress=stop)
-    assert os.listdir(tmp_path) == ["source"]
-    convert(source, deep, bits=4)
-    assert os.listdir(deep.parent) == ["target"]
-
-
-def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_checkpoint(tmp_path / "source")
-
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    _refused(source, tmp_path / "out", Qwen3Error, r"No space left on device\); what was begun is")
-
-
 def test_too_little_room_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 

@@ -1,0 +1,203 @@
+"""Interrupted at any instant, a conversion goes on and ends in the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen3_mlx.errors import OutputExistsError, Qwen3Error
+from qwen3_mlx_convert import ConvertProgress, convert, durable, pipeline
+from tests.checkpoints import write_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _save_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "CHECKPOINT_SECONDS", 0.0)
+
+
+def _kills(*words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.convert.kills", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _same(one: Path, other: Path) -> None:
+    assert sorted(os.listdir(one)) == sorted(os.listdir(other))
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+def _stop_half_way(state: ConvertProgress) -> None:
+    if state.done_bytes > state.total_bytes // 2:
+        raise KeyboardInterrupt
+
+
+def test_killed_at_every_named_step(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, num_hidden_layers=1, num_experts=2)
+    result = _kills(str(source), str(tmp_path / "work"), "--ends", "--checkpoint-seconds", "0")
+    assert result["struck"] == result["kills"] >= 30
+
+
+def test_killed_at_random_instants(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, shards=2)
+    result = _kills(str(source), str(tmp_path / "work"), "--random", "6",
+                    "--checkpoint-seconds", "0.01")  # fmt: skip
+    assert result["kills"] == 6
+
+
+def test_the_steps_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(durable, "on_step", seen.append)
+    convert(write_checkpoint(tmp_path / "source"), tmp_path / "out", bits=4)
+    for name in ("fsync model.safetensors", "fsync config.json", "fsync folder", "fsync parent",
+                 "fsync journal", "journal", "rename"):  # fmt: skip
+        assert f"{name} before" in seen, name
+        assert f"{name} after" in seen, name
+    # the last journal line and the folder are on the disk before the name is given
+    assert seen.index("rename before") > max(
+        place for place, name in enumerate(seen) if name == "fsync journal after"
+    )
+
+
+def test_an_interrupted_conversion_goes_on(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, shards=2)
+    convert(source, tmp_path / "whole", bits=4)
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, out, bits=4, progress=_stop_half_way)
+    assert sorted(os.listdir(out.parent)) == [".out.journal", ".out.partial"]
+    seen: list[ConvertProgress] = []
+    convert(source, out, bits=4, progress=seen.append)
+    assert seen[0].resumed_bytes > seen[0].total_bytes // 2
+    assert os.listdir(out.parent) == ["out"]
+    _same(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize("change", ["bits", "weights", "config"])
+def test_another_plan_starts_anew(tmp_path: Path, change: str) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", bits=4, progress=_stop_half_way)
+    bits = 8 if change == "bits" else 4
+    if change == "weights":
+        write_checkpoint(tmp_path / "source", seed=1)
+    if change == "config":
+        write_checkpoint(tmp_path / "source", rope_theta=5e6)
+    seen: list[ConvertProgress] = []
+    convert(source, tmp_path / "out", bits=bits, progress=seen.append)
+    assert seen[0].resumed_bytes == 0
+    convert(source, tmp_path / "whole", bits=bits)
+    _same(tmp_path / "whole", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: (p / ".out.journal").write_bytes(b"\0\0\0"),
+        lambda p: (p / ".out.journal").write_text('{"plan": "x"}\n[]\n{"do'),
+        lambda p: (p / ".out.journal").write_bytes(
+            (p / ".out.journal").read_bytes() + b'{"done": 9'
+        ),
+        lambda p: (p / ".out.partial" / "model.safetensors").unlink(),
+        lambda p: os.truncate(p / ".out.partial" / "model.safetensors", 100),
+        lambda p: (p / ".out.partial").rename(p / "elsewhere"),
+    ],
+)
+def test_a_damaged_remainder_does_no_harm(tmp_path: Path, damage: Any) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", bits=4, progress=_stop_half_way)
+    damage(tmp_path)
+    convert(source, tmp_path / "out", bits=4)
+    convert(source, tmp_path / "whole", bits=4)
+    _same(tmp_path / "whole", tmp_path / "out")
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    descriptor = os.open(tmp_path / ".out.journal", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(Qwen3Error, match=r"another process is writing .*out at this moment"):
+        convert(source, tmp_path / "out", bits=4)
+    os.close(descriptor)  # as when that process is killed: nothing stale remains
+    convert(source, tmp_path / "out", bits=4)
+    assert sorted(os.listdir(tmp_path)) == ["out", "source"]
+
+
+def test_a_target_that_appears_meanwhile_is_not_touched(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source")
+
+    def appear(_: ConvertProgress) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+
+    with pytest.raises(OutputExistsError, match="was not touched"):
+        convert(source, tmp_path / "out", bits=4, progress=appear)
+    assert sorted(os.listdir(tmp_path)) == ["out", "source"]
+
+
+# A full disk.
+
+
+@pytest.mark.parametrize("call", range(0, 60, 7))
+def test_no_space_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    source = write_checkpoint(tmp_path / "source")
+    convert(source, tmp_path / "whole", bits=4)
+    plain, left = durable.write_at, [call]
+
+    def full(descriptor: int, data: Any, offset: int | None) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(descriptor, data, offset)
+
+    monkeypatch.setattr(durable, "write_at", full)
+    with pytest.raises(Qwen3Error, match=r"No space left on device\); what was done is kept"):
+        convert(source, tmp_path / "out", bits=4)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    convert(source, tmp_path / "out", bits=4)
+    _same(tmp_path / "whole", tmp_path / "out")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MB, where this user may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_real_full_disk(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_checkpoint(tmp_path / "source", vocab_size=16_000, tokenizer=True)
+    target = small_disk / "out"
+    with pytest.raises(Qwen3Error, match=r"the result needs .* free; nothing was written"):
+        convert(source, target, bits=4)
+    assert os.listdir(small_disk) == []
+    monkeypatch.setattr(pipeline, "_SIDE_BYTES", -(10**9))  # the check is passed, the disk is not
+    with pytest.raises(Qwen3Error, match="No space left on device"):
+        convert(source, target, bits=4)
+    assert sorted(os.listdir(small_disk)) == [".out.journal", ".out.partial"]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    convert(source, target, bits=4)
+    convert(source, tmp_path / "whole", bits=4)
+    _same(tmp_path / "whole", target)
