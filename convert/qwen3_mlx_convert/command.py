@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
+from qwen3_mlx.awake import keep_awake
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx_convert.folder import source_id
-from qwen3_mlx_convert.pipeline import LAYOUTS, ConvertProgress, ConvertReport, convert
+from qwen3_mlx_convert.pipeline import (
+    LAYOUTS,
+    ConvertProgress,
+    ConvertReport,
+    Preview,
+    convert,
+    preview,
+)
 from qwen3_mlx_convert.quantize import GROUP_SIZES, Recipe
-from qwen3_mlx_convert.transaction import refuse_existing
+from qwen3_mlx_convert.transaction import journal_of, refuse_existing
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -73,6 +81,16 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "cost less to read from disk under --memory-limit (default: stacked)",
     )
     parser.add_argument(
+        "--force",
+        action="store_true",
+        help="pack an MLX folder again with fewer bits than it has",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print tensors, sizes, room on the disk and peak memory, and write nothing",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         metavar="DST",
@@ -88,17 +106,42 @@ def run(args: argparse.Namespace) -> int:
     if args.bits is None and args.group_size is not None:
         raise OptionError("--group-size has no meaning with --bf16: leave one of them out")
     recipe = Recipe(args.bits, args.group_size or 64)
-    if args.output is not None:
+    if args.output is not None and not journal_of(args.output).exists():
         refuse_existing(args.output)  # before a download of many gigabytes
     source = hub.resolve(args.source, source=True)
     target = args.output or _default_target(source, recipe)
-    with _listener() as listener:
+    if args.dry_run:
+        forecast = preview(
+            source, target, bits=recipe.bits, group_size=recipe.group_size, force=args.force
+        )
+        print(_forecast(forecast, target))
+        return 0 if forecast.fits else 2
+    with _listener() as listener, _say_how_to_go_on(), keep_awake():
         report = convert(
             source, target, bits=recipe.bits, group_size=recipe.group_size,
-            layout=args.layout, progress=listener,
+            layout=args.layout, force=args.force, progress=listener,
         )  # fmt: skip
     print(_summary(report))
     return 0
+
+
+def _forecast(forecast: Preview, target: Path) -> str:
+    """Every tensor that would be written, and the sums."""
+    lines = [
+        f"{output.name:<56} {output.dtype:<5} {output.nbytes:>14,}  {list(output.shape)}"
+        for output in forecast.outputs
+    ]
+    room = "enough" if forecast.fits else "not enough: choose another disk with -o"
+    lines += [
+        "",
+        f"{len(forecast.outputs):,} tensors of {forecast.params:,} weights into {target}",
+        f"reads {format_bytes(forecast.source_bytes)}, writes "
+        f"{format_bytes(forecast.target_bytes)}; {format_bytes(forecast.free_bytes)} free, {room}",
+        f"peak memory about {format_bytes(forecast.peak_bytes)}",
+    ]
+    if forecast.resumable:
+        lines.append("an interrupted run has left something to go on from")
+    return "\n".join(lines)
 
 
 def _default_target(source: Path, recipe: Recipe) -> Path:
@@ -113,6 +156,15 @@ def _summary(report: ConvertReport) -> str:
         f"{report.bits_per_weight:.2f} bits per weight, {report.seconds:.1f} s\n"
         f"Chat with it:  qwen3-mlx chat -m {shlex.quote(str(report.target))}"
     )
+
+
+@contextmanager
+def _say_how_to_go_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 @contextmanager

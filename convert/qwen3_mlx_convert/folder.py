@@ -47,6 +47,7 @@ def target_config(
     if "dtype" in result:
         result["dtype"] = _TORCH_NAMES[dtype]
     result.pop("quantization_config", None)
+    result.pop("quantization", None)
     if block is not None:
         result["quantization"] = dict(block)
         result["quantization_config"] = dict(block)

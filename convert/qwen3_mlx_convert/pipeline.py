@@ -16,12 +16,14 @@ from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint, read_config
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.version import __version__
+from qwen3_mlx_convert.dialects import plain_config
 from qwen3_mlx_convert.folder import target_config, write_side_files
 from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
 from qwen3_mlx_convert.quantize import Recipe, pack
 from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
-from qwen3_mlx_convert.transaction import Work, refuse_existing, transaction
+from qwen3_mlx_convert.sources import blocks
+from qwen3_mlx_convert.transaction import Work, journal_of, refuse_existing, transaction
 from qwen3_mlx_convert.write import ShardWriter
 
 if TYPE_CHECKING:
@@ -92,16 +94,18 @@ def convert(
     bits: int | None,
     group_size: int = 64,
     layout: str = "stacked",
+    force: bool = False,
     progress: Callable[[ConvertProgress], None] | None = None,
 ) -> ConvertReport:
-    """Turn a Hugging Face checkpoint into an MLX folder.
+    """Turn a checkpoint of any kind that `sources` knows into an MLX folder.
 
     `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Scales and norms keep the type
     of the source, and with it the model computes. Memory holds one block of at most 64 MB
     and its packed form, whatever the size of the model. `target` appears whole, or not at all;
     after an interruption of any kind the same call goes on where it stopped.
     `layout` says how experts are stored: "stacked", as mlx-lm has them, or "records", which
-    cost less to read from disk and load only here.
+    cost less to read from disk and load only here. `force` allows to pack an MLX folder again
+    with fewer bits than it has.
 
     Raises:
         ModelNotFoundError, CheckpointError, UnsupportedModelError: about `source`.
@@ -113,7 +117,7 @@ def convert(
     if layout not in LAYOUTS:
         raise OptionError(f"layout is {layout!r}, and must be one of {', '.join(LAYOUTS)}")
     recipe = Recipe(bits, group_size)
-    checkpoint, config, plan = _planned(source, target, recipe)
+    checkpoint, config, plan = _planned(source, target, recipe, force)
     needed = plan.target_bytes + _SIDE_BYTES
     with transaction(target, _fingerprint(checkpoint, plan, recipe, layout), needed) as work:
         files = 0
@@ -152,13 +156,15 @@ class Preview:
         return self.target_bytes + _SIDE_BYTES <= self.free_bytes
 
 
-def preview(source: Path, target: Path, *, bits: int | None, group_size: int = 64) -> Preview:
+def preview(
+    source: Path, target: Path, *, bits: int | None, group_size: int = 64, force: bool = False
+) -> Preview:
     """The plan of `convert` with the same arguments; nothing is written, no weight is read."""
-    _, _, plan = _planned(source, target, Recipe(bits, group_size))
+    _, _, plan = _planned(source, target, Recipe(bits, group_size), force)
     parent = Path(os.path.abspath(target)).parent
     while not parent.exists():
         parent = parent.parent
-    largest = max(job.source.nbytes for job in plan.jobs)
+    largest = max(job.nbytes for job in plan.jobs)
     return Preview(
         outputs=plan.outputs,
         params=plan.params,
@@ -166,17 +172,18 @@ def preview(source: Path, target: Path, *, bits: int | None, group_size: int = 6
         target_bytes=plan.target_bytes,
         free_bytes=shutil.disk_usage(parent).free,
         peak_bytes=_BASE_BYTES + _COPIES * min(largest, BLOCK_BYTES),
-        resumable=(parent / f".{target.name}.journal").exists(),
+        resumable=journal_of(target).exists(),
     )
 
 
-def _planned(source: Path, target: Path, recipe: Recipe) -> tuple[Checkpoint, ModelConfig, Plan]:
-    journal = Path(os.path.abspath(target)).parent / f".{target.name}.journal"
-    if not journal.exists():
+def _planned(
+    source: Path, target: Path, recipe: Recipe, force: bool
+) -> tuple[Checkpoint, ModelConfig, Plan]:
+    if not journal_of(target).exists():
         refuse_existing(target)
-    config = ModelConfig.from_dict(read_config(source))  # another family is told first
+    config = plain_config(read_config(source))  # another family is told first
     checkpoint = open_checkpoint(source)
-    return checkpoint, config, make_plan(checkpoint, config, recipe)
+    return checkpoint, config, make_plan(checkpoint, config, recipe, force)
 
 
 def _fingerprint(checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str) -> str:
@@ -214,7 +221,7 @@ def _write_weights(
     """The jobs that are not done yet, with a checkpoint in the journal now and then."""
     begun = saved = time.monotonic()
     first = int(work.facts.get("done", 0)) if writer.reused else 0
-    done = resumed = sum(job.source.nbytes for job in plan.jobs[:first])
+    done = resumed = sum(job.nbytes for job in plan.jobs[:first])
     with Reader() as reader:
         for number, job in enumerate(plan.jobs[first:], start=first + 1):
             done = _write_tensor(job, plan.dtype, reader, writer, done)
@@ -232,7 +239,7 @@ def _write_tensor(
     job: Job, dtype: str, reader: Reader, writer: ShardWriter | RecordWriter, done: int
 ) -> int:
     """One tensor, block by block; the count of source bytes with it."""
-    for first, nbytes, rows in reader.blocks(job.source, dtype):
+    for first, nbytes, rows in blocks(job.source, dtype, reader):
         row = job.first_row + first
         if job.choice is None:
             _write_rows(writer, f"{job.path}.weight", row, rows)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from qwen3_mlx.checkpoint import ITEM_BYTES, Checkpoint, TensorInfo
+from qwen3_mlx.checkpoint import ITEM_BYTES, Checkpoint
 from qwen3_mlx.errors import UnsupportedModelError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.model.shapes import check_shapes, expected_shapes
+from qwen3_mlx_convert.dialects import plain_tensors, without_packing
 from qwen3_mlx_convert.names import Kind, Place, place
 from qwen3_mlx_convert.quantize import Recipe, config_block
+from qwen3_mlx_convert.sources import Rows, dtype_of, nbytes_of, place_of, shape_of, weights_in
 
 __all__ = ["Job", "Output", "Plan", "make_plan"]
-
-_SOURCE_DTYPES = ("BF16", "F16", "F32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,15 @@ class Job:
     """One source tensor, and where its rows go. Row r lands in row `first_row + r`."""
 
     name: str
-    source: TensorInfo
+    source: Rows
     path: str
     choice: Quantization | None
     first_row: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are read for it."""
+        return nbytes_of(self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Plan:
     @property
     def source_bytes(self) -> int:
         """Bytes that will be read."""
-        return sum(job.source.nbytes for job in self.jobs)
+        return sum(job.nbytes for job in self.jobs)
 
     @property
     def target_bytes(self) -> int:
@@ -68,18 +73,24 @@ class Plan:
     @property
     def params(self) -> int:
         """Weights of the model."""
-        return sum(prod(job.source.shape) for job in self.jobs)
+        return sum(weights_in(job.source) for job in self.jobs)
 
 
-def make_plan(checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe) -> Plan:
+def make_plan(
+    checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe, force: bool = False
+) -> Plan:
     """Check every tensor against the config, and lay out the result.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected or of another shape.
-        UnsupportedModelError: the weights are packed already, or of an unknown dtype.
+        UnsupportedModelError: the weights are of an unknown dtype, or of fewer bits than asked
+            for and not `force`.
     """
-    _check_source(checkpoint, config)
-    stored = checkpoint.tensors["model.embed_tokens.weight"].dtype
+    _check_upwards(checkpoint, config, recipe, force)
+    sources = plain_tensors(checkpoint, config)
+    config = without_packing(config)
+    check_shapes({name: shape_of(source) for name, source in sources.items()}, config)
+    stored = dtype_of(sources["model.embed_tokens.weight"])
     dtype = "BF16" if recipe.bits is None else stored
     jobs: list[Job] = []
     outputs: list[Output] = []
@@ -89,7 +100,7 @@ def make_plan(checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe) -> Pl
         assert where is not None, f"the table of names lacks {name}"
         choice = recipe.choose(where.kind, shape[-1])
         first_row = (where.expert or 0) * shape[0]
-        jobs.append(Job(name, checkpoint.tensors[name], where.path, choice, first_row))
+        jobs.append(Job(name, sources[name], where.path, choice, first_row))
         if not where.expert:  # None, or the first of a stack
             outputs += _outputs(where, shape, choice, config.experts, dtype)
             if where.kind is not Kind.VECTOR:
@@ -100,7 +111,8 @@ def make_plan(checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe) -> Pl
 
 def _reading_order(job: Job) -> tuple[str, int]:
     """Along the files, so that a disk is read from front to back."""
-    return job.source.file.name, job.source.offset
+    file, offset = place_of(job.source)
+    return file.name, offset
 
 
 def _outputs(
@@ -118,22 +130,16 @@ def _outputs(
     ]
 
 
-def _check_source(checkpoint: Checkpoint, config: ModelConfig) -> None:
-    if config.quantization is not None:
+def _check_upwards(
+    checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe, force: bool
+) -> None:
+    """Packing what is packed already loses twice; more bits than before lose nothing."""
+    before = config.quantization
+    if before is None or recipe.bits is None or force:
+        return
+    if (recipe.bits, -recipe.group_size) <= (before.bits, -before.group_size):
         raise UnsupportedModelError(
-            f"{checkpoint.path} is quantised already ({config.quantization.bits} bits, group "
-            f"{config.quantization.group_size}): nothing was written; it can be used as it is, "
-            "or give the original bf16 checkpoint"
+            f"{checkpoint.path} is quantised already ({before.bits} bits, group "
+            f"{before.group_size}): nothing was written; it can be used as it is, give the "
+            "original bf16 checkpoint, or pass --force to lose quality twice"
         )
-    if any(".switch_mlp." in name for name in checkpoint.tensors):
-        raise UnsupportedModelError(
-            f"{checkpoint.path} is in MLX layout already (its experts are stacked): nothing was "
-            "written; give the original Hugging Face checkpoint"
-        )
-    check_shapes({name: info.shape for name, info in checkpoint.tensors.items()}, config)
-    for name, info in checkpoint.tensors.items():
-        if info.dtype not in _SOURCE_DTYPES:
-            raise UnsupportedModelError(
-                f"{name} is stored as {info.dtype}; this version converts "
-                f"{', '.join(_SOURCE_DTYPES)}: give the bf16 checkpoint"
-            )

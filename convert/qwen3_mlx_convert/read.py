@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from qwen3_mlx.checkpoint import TensorInfo
+from qwen3_mlx.checkpoint import ITEM_BYTES, TensorInfo
 from qwen3_mlx.errors import CheckpointError
 
 __all__ = ["BLOCK_BYTES", "READABLE", "Reader"]
@@ -28,6 +28,10 @@ READABLE: dict[str, tuple[Any, mx.Dtype]] = {
     "F32": (np.float32, mx.float32),
     "F16": (np.float16, mx.float16),
     "BF16": (np.uint16, mx.bfloat16),
+    "U8": (np.uint8, mx.uint8),
+    "F8_E4M3": (np.uint8, mx.uint8),
+    "I32": (np.uint32, mx.uint32),
+    "U32": (np.uint32, mx.uint32),
 }
 
 
@@ -58,18 +62,45 @@ class Reader:
         Raises:
             CheckpointError: the file ends early, as it does when it changes meanwhile.
         """
-        stored, seen = READABLE[tensor.dtype]
+        for first, nbytes, rows in self.raw_blocks(tensor):
+            yield first, nbytes, self.cast(rows, dtype)
+
+    def raw_blocks(
+        self, tensor: TensorInfo, multiple: int = 1
+    ) -> Iterator[tuple[int, int, mx.array]]:
+        """As `blocks`, in the stored type; each but the last has a multiple of so many rows."""
         rows, row_shape = tensor.shape[0], tensor.shape[1:]
-        row_bytes = prod(row_shape) * np.dtype(stored).itemsize
-        step = max(1, BLOCK_BYTES // max(1, row_bytes))
+        row_bytes = prod(row_shape) * ITEM_BYTES[tensor.dtype]
+        step = max(1, BLOCK_BYTES // max(1, row_bytes) // multiple) * multiple
         for first in range(0, rows, step):
             count = min(step, rows - first)
-            values = np.empty((count, *row_shape), dtype=stored)
-            self._fill(tensor.file, tensor.offset + first * row_bytes, values)
-            block = mx.array(values)
-            if seen == mx.bfloat16:
-                block = block.view(mx.bfloat16)
-            yield first, values.nbytes, block.astype(READABLE[dtype][1])
+            shape = (count, *row_shape)
+            yield (
+                first, count * row_bytes,
+                self._array(tensor, tensor.offset + first * row_bytes, shape),
+            )  # fmt: skip
+
+    def whole(self, tensor: TensorInfo) -> mx.array:
+        """A small tensor in one piece, in the stored type."""
+        return self._array(tensor, tensor.offset, tensor.shape)
+
+    def strips(self, tensor: TensorInfo, start: int, end: int) -> Iterator[tuple[int, mx.array]]:
+        """The columns from `start` to `end`, some at a time, as (first column, (rows, columns))."""
+        table = self.whole(tensor)
+        step = max(1, BLOCK_BYTES // (8 * tensor.shape[0] * ITEM_BYTES[tensor.dtype]))
+        for first in range(start, end, step):
+            yield first, table[:, first : min(end, first + step)]
+
+    def cast(self, rows: mx.array, dtype: str) -> mx.array:
+        """Rows in a type of READABLE."""
+        return rows.astype(READABLE[dtype][1])
+
+    def _array(self, tensor: TensorInfo, offset: int, shape: tuple[int, ...]) -> mx.array:
+        stored, seen = READABLE[tensor.dtype]
+        values = np.empty(shape, dtype=stored)
+        self._fill(tensor.file, offset, values)
+        array = mx.array(values)
+        return array.view(mx.bfloat16) if seen == mx.bfloat16 else array
 
     def _fill(self, path: Path, offset: int, values: Any) -> None:
         file = self._open(path)

@@ -28,7 +28,7 @@ from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import CheckpointError, OutputExistsError, Qwen3Error, UnsupportedModelError
 from qwen3_mlx_convert import durable
 
-__all__ = ["Work", "refuse_existing", "staged", "transaction"]
+__all__ = ["Work", "journal_of", "refuse_existing", "staged", "transaction"]
 
 
 class Work:
@@ -107,7 +107,7 @@ def transaction(
             cannot be written.
     """
     target = Path(os.path.abspath(target))
-    path = target.parent / f".{target.name}.journal"
+    path = journal_of(target)
     if not path.exists():
         refuse_existing(target)
     made = _make_parents(target.parent)
@@ -144,6 +144,12 @@ def staged(target: Path, needed_bytes: int = 0) -> Iterator[Path]:
     """A folder that becomes `target` when the block ends well; after any error nothing remains."""
     with transaction(target, secrets.token_hex(), needed_bytes, resumable=False) as work:
         yield work.folder
+
+
+def journal_of(target: Path) -> Path:
+    """The journal of work on `target`; it is there only while the work is not finished."""
+    target = Path(os.path.abspath(target))
+    return target.parent / f".{target.name}.journal"
 
 
 def refuse_existing(target: Path) -> None:

@@ -256,7 +256,6 @@ def test_sources_that_are_refused(tmp_path: Path) -> None:
     convert(source, tmp_path / "q4", bits=4)
     convert(source, tmp_path / "bf16", bits=None)
     _refused(tmp_path / "q4", out, UnsupportedModelError, r"quantised already \(4 bits, group 64\)")
-    _refused(tmp_path / "bf16", out, UnsupportedModelError, "MLX layout already")
     _refused(source, out, OptionError, "7 bits: mlx packs", bits=7)
     _refused(source, out, OptionError, "choose 32, 64 or 128", group_size=48)
     other = write_checkpoint(tmp_path / "other", model_type="qwen3")
