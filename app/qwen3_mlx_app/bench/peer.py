@@ -17,7 +17,13 @@ import mlx.core as mx
 
 from qwen3_mlx_app.bench.sides import QUESTION, Solo, prompt_ids
 
-__all__ = ["MlxLm"]
+__all__ = ["MlxLm", "cold_command"]
+
+
+def cold_command(folder: Path) -> list[str]:
+    """A fresh process of mlx-lm that answers with one token."""
+    return [sys.executable, "-m", "mlx_lm", "generate", "--model", str(folder),
+            "--max-tokens", "1", "--prompt", QUESTION]  # fmt: skip
 
 
 class MlxLm:
@@ -82,8 +88,7 @@ class MlxLm:
         return time.perf_counter() - began
 
     def cold_command(self) -> list[str]:
-        return [sys.executable, "-m", "mlx_lm", "generate", "--model", str(self._folder),
-                "--max-tokens", "1", "--prompt", QUESTION]  # fmt: skip
+        return cold_command(self._folder)
 
     def close(self) -> None:
         if self.model is not None:

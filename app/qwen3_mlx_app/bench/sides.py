@@ -26,7 +26,7 @@ from qwen3_mlx.events import FinishReason
 from qwen3_mlx.loading import Parts, read_parts, read_weights
 from qwen3_mlx.presets import THINKING
 
-__all__ = ["Ours", "Side", "Solo", "cold_process", "prompt_ids"]
+__all__ = ["Ours", "Side", "Solo", "cold_command", "cold_process", "prompt_ids"]
 
 QUESTION = "What is 12 + 30?"
 
@@ -88,6 +88,12 @@ def cold_process(command: Sequence[str], *, empty_cache: bool = False) -> float:
         return time.perf_counter() - began
 
 
+def cold_command(folder: Path) -> list[str]:
+    """A fresh process of ours that answers with one token."""
+    return [sys.executable, "-m", "qwen3_mlx_app.cli", "ask", "-m", str(folder),
+            "--max-tokens", "1", QUESTION]  # fmt: skip
+
+
 class Ours:
     """This project, through its engine."""
 
@@ -147,8 +153,7 @@ class Ours:
         return time.perf_counter() - began
 
     def cold_command(self) -> list[str]:
-        return [sys.executable, "-m", "qwen3_mlx_app.cli", "ask", "-m", str(self._folder),
-                "--max-tokens", "1", QUESTION]  # fmt: skip
+        return cold_command(self._folder)
 
     def close(self) -> None:
         if self._engine is not None:
