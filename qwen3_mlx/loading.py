@@ -32,7 +32,15 @@ from qwen3_mlx.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from qwen3_mlx.experts.pool import ExpertPool
 
-__all__ = ["Parts", "open_pool", "read_parts", "read_weights", "sizes_of"]
+__all__ = [
+    "Parts",
+    "Weights",
+    "open_pool",
+    "open_weights",
+    "read_parts",
+    "read_weights",
+    "sizes_of",
+]
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -40,28 +48,17 @@ _STORED_AS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything of a model but its weights."""
+class Weights:
+    """The weights of a folder, checked and not yet read."""
 
     checkpoint: Checkpoint
     config: ModelConfig
-    tokenizer: Tokenizer
-    template: ChatTemplate
-    generation: Mapping[str, Any]
-    records: Records | None = None
+    records: Records | None
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights, as stored."""
         return self.checkpoint.weight_bytes + (self.records.nbytes if self.records else 0)
-
-    @property
-    def eos_ids(self) -> frozenset[int]:
-        """The ids that end a text: generation_config.json's, else config.json's."""
-        stated = self.generation.get("eos_token_id", self.checkpoint.config.get("eos_token_id"))
-        ids = stated if isinstance(stated, list) else [stated]
-        own = [self.tokenizer.eos_id] if self.template.exists else []
-        return frozenset(each for each in (*ids, *own) if isinstance(each, int))
 
     def expert_format(self, layer: int) -> ExpertFormat:
         """What the experts of a MoE layer are made of."""
@@ -78,8 +75,31 @@ class Parts:
         return _STORED_AS.get(embedding, embedding)
 
 
-def read_parts(folder: Path) -> Parts:
-    """Open a model folder, MLX or Hugging Face layout.
+@dataclass(frozen=True, slots=True)
+class Parts(Weights):
+    """Everything of a model but its weights' bytes."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    generation: Mapping[str, Any]
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The ids that end a text: generation_config.json's, else config.json's."""
+        stated = self.generation.get("eos_token_id", self.checkpoint.config.get("eos_token_id"))
+        ids = stated if isinstance(stated, list) else [stated]
+        own = [self.tokenizer.eos_id] if self.template.exists else []
+        return frozenset(each for each in (*ids, *own) if isinstance(each, int))
+
+    def expert_format(self, layer: int) -> ExpertFormat:
+        """What the experts of a MoE layer are made of."""
+        if self.records is not None:
+            return self.records.layers[layer].format
+        return layer_format(self.config, self.checkpoint.tensors, layer)
+
+
+def open_weights(folder: Path) -> Weights:
+    """Open the weights of a model folder, MLX or Hugging Face layout, stacked or records.
 
     Raises:
         CheckpointError: a file is missing, damaged or does not fit the others.
@@ -90,6 +110,18 @@ def read_parts(folder: Path) -> Parts:
     records = open_records(folder, config)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     check_shapes(shapes | (records.shapes() if records else {}), config)
+    return Weights(checkpoint, config, records)
+
+
+def read_parts(folder: Path) -> Parts:
+    """Open a model folder: weights, tokenizer and template.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or does not fit the others.
+        UnsupportedModelError: the model is not a Qwen3 text model.
+    """
+    weights = open_weights(folder)
+    config, checkpoint = weights.config, weights.checkpoint
     tokenizer = Tokenizer.from_folder(folder, config.vocab_size)
     if tokenizer.size > config.vocab_size:
         raise CheckpointError(
@@ -98,10 +130,10 @@ def read_parts(folder: Path) -> Parts:
         )
     template = ChatTemplate.from_folder(folder)
     generation = checkpoint.generation_config()
-    return Parts(checkpoint, config, tokenizer, template, generation, records)
+    return Parts(checkpoint, config, weights.records, tokenizer, template, generation)
 
 
-def sizes_of(parts: Parts, dtype: str | None = None) -> Sizes:
+def sizes_of(parts: Weights, dtype: str | None = None) -> Sizes:
     """What the model takes in memory, from its headers."""
     config, tensors = parts.config, parts.checkpoint.tensors
     run = _run_dtype(parts, dtype)
@@ -126,7 +158,7 @@ def sizes_of(parts: Parts, dtype: str | None = None) -> Sizes:
 
 
 def open_pool(
-    parts: Parts,
+    parts: Weights,
     plan: Plan,
     options: PoolOptions,
     dtype: str | None = None,
@@ -146,7 +178,7 @@ def open_pool(
 
 
 def read_weights(
-    parts: Parts,
+    parts: Weights,
     dtype: str | None,
     loaded: Callable[[int], None] = lambda nbytes: None,
     pool: ExpertPool | None = None,
@@ -166,10 +198,14 @@ def read_weights(
         stored = mx.load(str(file))
         assert isinstance(stored, dict)
         arrays.update((name, array) for name, array in stored.items() if name in wanted)
-    return build_model(parts.config, arrays, run, loaded, None if pool is None else pool.layer)
+    if pool is None:
+        return build_model(parts.config, arrays, run, loaded)
+    model = build_model(parts.config, arrays, run, loaded, pool.layer)
+    pool.link(model)
+    return model
 
 
-def _run_dtype(parts: Parts, dtype: str | None) -> mx.Dtype:
+def _run_dtype(parts: Weights, dtype: str | None) -> mx.Dtype:
     """The type of activations: the one that was asked for, or that of the stored norms."""
     if dtype is not None and dtype not in _DTYPES:
         raise OptionError(f"dtype is {dtype!r}, and must be one of {', '.join(_DTYPES)}")

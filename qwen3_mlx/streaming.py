@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.experts.options import PoolOptions
-from qwen3_mlx.loading import Parts, open_pool, read_weights, sizes_of
+from qwen3_mlx.loading import Weights, open_pool, read_weights, sizes_of
 from qwen3_mlx.memory import Plan, make_plan, parse_bytes
 from qwen3_mlx.model.qwen3 import Qwen3Model
 from qwen3_mlx.statistics import ExpertStats
@@ -47,7 +47,7 @@ class Keeper:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: Weights,
         dtype: str | None = None,
         *,
         memory_limit: int | str | None = None,

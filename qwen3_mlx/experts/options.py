@@ -15,10 +15,12 @@ class PoolOptions:
 
     Args:
         policy: which expert leaves, a key of `policy.POLICIES`.
-        threads: reader threads; 0 reads on the engine thread.
-        overlap: compute the hits of a step while its misses are read.
+        governor: "auto" tries the ways of `governor.WAYS` and keeps the best, a name of one
+            fixes it.
+        threads: reader threads of a fixed way, None for its own number.
         chunk: tokens of a prompt that are read at once; None leaves it to the plan.
         whole_layers: give the first layers slots for all their experts.
+        hold: decode steps for which the governor's choice stands.
         poison: fill slots with NaN when an expert leaves, for tests.
         in_place: None tests whether slots can be written in place; False forces the copy.
         verify: check the checksum of a record at every read, and not at the first only.
@@ -26,10 +28,11 @@ class PoolOptions:
     """
 
     policy: str = "lru"
-    threads: int = 0
-    overlap: bool = False
+    governor: str = "auto"
+    threads: int | None = None
     chunk: int | None = None
     whole_layers: int = 0
+    hold: int = 256
     poison: bool = False
     in_place: bool | None = None
     verify: bool = False

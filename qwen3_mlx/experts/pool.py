@@ -8,19 +8,25 @@ without asking the host anything; the others become `StreamedExperts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import mlx.core as mx
 
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.experts.ahead import Oracle
 from qwen3_mlx.experts.counts import Counts
+from qwen3_mlx.experts.governor import WAYS, Governor, Way
 from qwen3_mlx.experts.layout import ExpertFormat
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.policy import make_policy
 from qwen3_mlx.experts.readers import Read, Readers
 from qwen3_mlx.experts.slots import Bank, writes_in_place
 from qwen3_mlx.experts.store import Source
-from qwen3_mlx.experts.streamed import Shared, StreamedExperts
+from qwen3_mlx.experts.streamed import Common, Shared, StreamedExperts
+from qwen3_mlx.experts.trace import Trace
 from qwen3_mlx.model.config import ModelConfig
-from qwen3_mlx.model.moe import ResidentExperts
+from qwen3_mlx.model.moe import MoE, ResidentExperts
+from qwen3_mlx.model.qwen3 import Block, Qwen3Model
 from qwen3_mlx.statistics import ExpertStats
 
 __all__ = ["ExpertPool"]
@@ -55,7 +61,7 @@ class ExpertPool:
         self._in_place = writes_in_place() if options.in_place is None else options.in_place
         self._readers = Readers(source)
         self._shared: dict[ExpertFormat, Shared] = {}
-        self.counts = Counts()
+        self.common = Common(Governor(_ways(options, self._in_place), hold=options.hold))
         self.layers: dict[int, StreamedExperts] = {}
 
     def layer(self, layer: int) -> ResidentExperts | StreamedExperts:
@@ -70,7 +76,7 @@ class ExpertPool:
             make_policy(self.options.policy),
         )  # fmt: skip
         if not self.layers:
-            made.shared.first_layer = layer
+            self.common.first_layer = layer
         self._loaded(count * format.nbytes)  # as far as it will be before the first token
         self.layers[layer] = made
         return made
@@ -79,7 +85,29 @@ class ExpertPool:
         """The figures, of the whole life or since an earlier `counts.copy()`."""
         counts = self.counts if since is None else self.counts.minus(since)
         slots = tuple(self.slots[layer] for layer in sorted(self.slots))
-        return counts.stats(slots, self._config.experts, "")
+        return counts.stats(slots, self._config.experts, self.common.governor.choice)
+
+    @property
+    def counts(self) -> Counts:
+        """The running totals."""
+        return self.common.counts
+
+    @property
+    def trace(self) -> Trace | None:
+        """Where decode steps are recorded; None, as at first, for not at all."""
+        return self.common.trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self.common.trace = trace
+
+    def link(self, model: Qwen3Model) -> None:
+        """Let each layer guess what the next one wants; called when the model is built."""
+        pairs = zip(model.blocks, model.blocks[1:], strict=False)
+        for block, following in pairs:
+            here, there = _experts_of(block), _experts_of(following)
+            if here is not None and there is not None and here.shared is there.shared:
+                here.look_ahead(Oracle(block, following, there))
 
     def close(self) -> None:
         """End the readers and close the files. May be called twice."""
@@ -104,5 +132,24 @@ class ExpertPool:
         if format not in self._shared:
             half = max(1, self._scratch // 2)
             halves = self._bank(format, half), self._bank(format, half)
-            self._shared[format] = Shared(self.options, self._readers, self.counts, halves)
+            self._shared[format] = Shared(self.options, self._readers, self.common, halves)
         return self._shared[format]
+
+
+def _experts_of(block: Block) -> StreamedExperts | None:
+    experts = block.mlp.experts if isinstance(block.mlp, MoE) else None
+    return experts if isinstance(experts, StreamedExperts) else None
+
+
+def _ways(options: PoolOptions, in_place: bool) -> list[Way]:
+    """What the governor may choose from. Reading ahead needs slots that are written in place."""
+    if options.governor == "auto":
+        return [way for way in WAYS.values() if in_place or not way.prefetch]
+    if options.governor not in WAYS:
+        raise OptionError(
+            f"governor is {options.governor!r}, and must be auto or one of {', '.join(WAYS)}"
+        )
+    way = WAYS[options.governor]
+    if options.threads is not None:
+        way = replace(way, threads=options.threads)
+    return [way if in_place else replace(way, prefetch=False)]

@@ -81,7 +81,7 @@ class Bank:
         *,
         in_place: bool = True,
     ) -> None:
-        self.capacity, self.format, self._in_place = capacity, format, in_place
+        self.capacity, self.format, self.in_place = capacity, format, in_place
         self._tensors = [
             _SlotTensor(parts, capacity, dtype, in_place) for parts in format.tensors
         ]  # fmt: skip
@@ -97,7 +97,7 @@ class Bank:
             return known
         rooms = [tensor.room(slot) for tensor in self._tensors]
         made = _destination(self._tensors, rooms)
-        if self._in_place:
+        if self.in_place:
             if made.finish is None:  # otherwise it holds buffers that are worth freeing
                 self._destinations[slot] = made
         else:
@@ -106,12 +106,17 @@ class Bank:
 
     def commit(self, slots: Sequence[int]) -> None:
         """Take over what was read for these slots; nothing to do where it is in place."""
-        if self._in_place:
+        if self.in_place:
             return
         for slot in slots:
             for tensor, values in zip(self._tensors, self._staged.pop(slot), strict=True):
                 tensor.update(slot, values)
         mx.eval(self.arrays())
+
+    def copy_from(self, other: Bank, source: int, slot: int) -> None:
+        """Take an expert over from a slot of another bank; both are written in place."""
+        for mine, theirs in zip(self._tensors, other._tensors, strict=True):
+            mine.room(slot)[...] = theirs.room(source)
 
     def apply(self, rows: mx.array, slots: mx.array, *, is_sorted: bool) -> mx.array:
         """Rows (n, D), each through the expert in its slot (n,) -> (n, D)."""
@@ -135,7 +140,7 @@ class Bank:
             for tensor in self._tensors:
                 room = tensor.room(slot)
                 room.view(np.uint8)[...] = 0xFF
-                if not self._in_place:
+                if not self.in_place:
                     tensor.update(slot, room)
 
     def arrays(self) -> list[mx.array]:

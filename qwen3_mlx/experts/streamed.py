@@ -12,32 +12,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 
+from qwen3_mlx.experts.ahead import Oracle
 from qwen3_mlx.experts.counts import Counts
+from qwen3_mlx.experts.governor import Governor, Way
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.policy import Policy
 from qwen3_mlx.experts.readers import Read, Readers, Ticket
 from qwen3_mlx.experts.slots import Bank
+from qwen3_mlx.experts.trace import Trace
 from qwen3_mlx.experts.waves import Waves
 from qwen3_mlx.model.moe import SORT_FROM
 
-__all__ = ["Shared", "StreamedExperts"]
+__all__ = ["Common", "Shared", "StreamedExperts"]
+
+
+class Common:
+    """What all layers share: counts, the governor, the deadline, and a trace if one is wanted."""
+
+    def __init__(self, governor: Governor) -> None:
+        self.counts, self.governor = Counts(), governor
+        self.first_layer: int | None = None
+        self.deadline: float | None = None
+        self.trace: Trace | None = None
 
 
 class Shared:
     """What the layers of one format share: readers, counts and the scratch bank's halves."""
 
     def __init__(
-        self, options: PoolOptions, readers: Readers, counts: Counts, halves: tuple[Bank, Bank]
+        self, options: PoolOptions, readers: Readers, common: Common, halves: tuple[Bank, Bank]
     ) -> None:
-        self.options, self.counts, self.halves = options, counts, halves
-        self.threads, self.overlap = options.threads, options.overlap
-        self.first_layer: int | None = None
-        self.deadline: float | None = None
+        self.options, self.common, self.halves = options, common, halves
+        self.counts = common.counts
+        self.guesses: list[Guess | None] = [None, None]  # what is being read into each half
         self._readers = readers
         self._abandoned: list[Ticket] = []
+
+    @property
+    def way(self) -> Way:
+        """How to read in this step."""
+        return self.common.governor.way
 
     def start(self, layer: int, experts: Sequence[int], slots: Sequence[int], bank: Bank) -> Ticket:
         """Begin to read experts into slots of a bank that nothing reads any more.
@@ -48,11 +66,14 @@ class Shared:
             ExpertReadError: a read failed.
         """
         self._finish_abandoned()
+        for number, half in enumerate(self.halves):
+            if half is bank:
+                self.forget(number)
         reads = [Read(layer, e, bank.destination(s)) for e, s in zip(experts, slots, strict=True)]
         self.counts.reads += len(reads)
         self.counts.useful_bytes += len(reads) * bank.format.nbytes
-        if self.threads:
-            return self._readers.start(reads, self.threads)
+        if self.way.threads:
+            return self._readers.start(reads, self.way.threads)
         began = time.perf_counter()
         ticket = Ticket(0)
         ticket.nbytes = self._readers.read(reads)
@@ -68,13 +89,45 @@ class Shared:
         """
         began = time.perf_counter()
         try:
-            ticket.wait(self.deadline)
+            ticket.wait(self.common.deadline)
         except TimeoutError:
             self._abandoned.append(ticket)
             raise
         finally:
             self.counts.stall_seconds += time.perf_counter() - began
         self.counts.read_bytes += ticket.nbytes
+
+    def guess(self, number: int, layer: int, experts: Sequence[int]) -> None:
+        """Begin to read experts that a layer may want into a half of the scratch bank."""
+        self.forget(number)
+        half = self.halves[number]
+        experts = experts[: half.capacity]
+        if not experts:
+            return
+        half.settle()
+        reads = [Read(layer, e, half.destination(slot)) for slot, e in enumerate(experts)]
+        ticket = self._readers.start(reads, self.way.threads)
+        self.counts.launched += len(experts)
+        self.guesses[number] = Guess(layer, {e: slot for slot, e in enumerate(experts)}, ticket)
+
+    def guessed(self, number: int, layer: int) -> dict[int, int]:
+        """Experts of this layer that are, or soon will be, in a half, with their slots."""
+        guess = self.guesses[number]
+        return guess.slots if guess is not None and guess.layer == layer else {}
+
+    def forget(self, number: int) -> bool:
+        """Wait for what is being read into a half; whether it came without a fault."""
+        guess, self.guesses[number] = self.guesses[number], None
+        if guess is None:
+            return False
+        self._finish_abandoned()
+        try:
+            self.wait(guess.ticket)
+        except TimeoutError:
+            raise
+        except Exception:  # whoever needs the expert will read it again, and hear of the fault
+            return False
+        return True
 
     def _finish_abandoned(self) -> None:
         """Reads that nobody waits for still write into their slots: let them end first."""
@@ -86,6 +139,15 @@ class Shared:
                 raise
             except Exception:  # it belongs to a request that is over
                 continue
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Experts that are read before their layer asks for them."""
+
+    layer: int
+    slots: dict[int, int]
+    ticket: Ticket
 
 
 class StreamedExperts:
@@ -109,19 +171,33 @@ class StreamedExperts:
         self.where: dict[int, int] = {}  # expert -> slot
         self._empty = list(range(bank.capacity))[::-1]
         self._waves = Waves(self)
+        self._oracle: Oracle | None = None
+
+    def look_ahead(self, oracle: Oracle | None) -> None:
+        """What the next layer may want, as far as this one can tell."""
+        self._oracle = oracle
 
     def __call__(self, x: mx.array, chosen: mx.array, *, decoding: bool = False) -> mx.array:
         """Tokens (N, D) and their experts (N, T) -> outputs (N, T, D)."""
         N, T = chosen.shape
+        common = self.shared.common
+        if self.layer == common.first_layer:
+            common.governor.step(decoding) if decoding else common.governor.pause()
+        guess = None
+        if decoding and self._oracle is not None and self.shared.way.prefetch:
+            guess = self._oracle(x)
+            mx.eval(guess, chosen)
         picked: list[list[int]] = chosen.tolist()  # type: ignore[assignment]
         flat = [expert for row in picked for expert in row]
         wanted = list(dict.fromkeys(flat))
         before = self.shared.counts.reads, self.shared.counts.read_bytes
         missing = [expert for expert in wanted if expert not in self.where]
         self.policy.use(wanted)
+        if decoding and common.trace is not None:
+            common.trace.add(self.layer, wanted)
         try:
             if N * T < SORT_FROM and len(wanted) <= self.bank.capacity:
-                return self._at_once(x, flat, wanted, missing, (N, T))
+                return self._at_once(x, flat, wanted, missing, (N, T), guess)
             return self._waves.run(x, flat, T)
         finally:
             self._count(N, len(wanted), len(missing), before, decoding)
@@ -162,19 +238,40 @@ class StreamedExperts:
 
     def _at_once(
         self, x: mx.array, flat: list[int], wanted: list[int], missing: list[int],
-        shape: tuple[int, int],
+        shape: tuple[int, int], guess: mx.array | None,
     ) -> mx.array:  # fmt: skip
         """All wanted experts have a slot: one product, or two if hits need not wait."""
-        if missing:
-            slots = self.place(missing, set(wanted))
-            ticket = self.begin(missing, slots)
-            if self.shared.overlap and len(missing) < len(wanted) and not ticket.done:
-                return self._overlapped(x, flat, missing, slots, ticket, shape)
-            self.end(ticket, missing, slots)
+        guessed = self.shared.guessed(self.layer % 2, self.layer)
+        late = [expert for expert in missing if expert not in guessed]
+        slots = self.place(missing, set(wanted)) if missing else []
+        by_expert = dict(zip(missing, slots, strict=True))
+        places = [by_expert[expert] for expert in late]
+        ticket = self.begin(late, places) if late else None
+        if len(late) < len(missing):
+            self._take_over(guessed, {e: s for e, s in by_expert.items() if e in guessed})
+        if guess is not None and self._oracle is not None:
+            self._oracle.read_ahead(guess, self.shared)
+        if ticket is not None:
+            if self.shared.way.overlap and len(late) < len(wanted) and not ticket.done:
+                return self._overlapped(x, flat, late, places, ticket, shape)
+            self.end(ticket, late, places)
         index = mx.array([self.where[expert] for expert in flat]).reshape(shape)
         out = self.bank.experts(x, index)
         self.bank.used_by(out)
         return out
+
+    def _take_over(self, guessed: dict[int, int], slots: dict[int, int]) -> None:
+        """Experts that were read ahead: from the scratch half into slots, or read if it failed."""
+        number = self.layer % 2
+        half, shared = self.shared.halves[number], self.shared
+        if not shared.forget(number):
+            self.end(self.begin(list(slots), list(slots.values())), list(slots), [*slots.values()])
+            return
+        for expert, slot in slots.items():
+            self.bank.copy_from(half, guessed[expert], slot)
+        shared.counts.used += len(slots)
+        shared.counts.useful_bytes += len(slots) * self.bank.format.nbytes
+        self.where.update(slots)
 
     def _overlapped(
         self, x: mx.array, flat: list[int], missing: list[int], slots: list[int],
@@ -204,7 +301,7 @@ class StreamedExperts:
     ) -> None:
         counts = self.shared.counts
         counts.syncs += 1
-        first = self.layer == self.shared.first_layer
+        first = self.layer == self.shared.common.first_layer
         if not decoding:
             counts.prefill_tokens += rows if first else 0
             return

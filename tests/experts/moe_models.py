@@ -12,17 +12,14 @@ import mlx.core as mx
 import numpy as np
 from checkpoints import write_checkpoint
 
-from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.pool import ExpertPool
-from qwen3_mlx.experts.records import open_records
-from qwen3_mlx.loading import Parts, open_pool, read_weights, sizes_of
+from qwen3_mlx.loading import open_pool, open_weights, read_weights, sizes_of
 from qwen3_mlx.memory import make_plan
-from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
-__all__ = ["SHAPE", "bare_parts", "decode_logits", "make_model", "streamed"]
+__all__ = ["SHAPE", "decode_logits", "make_model", "streamed"]
 
 #: 24 experts of which 6 run, so that below top-k, top-k, 9, 16 and half are all different.
 SHAPE = {"num_experts": 24, "num_experts_per_tok": 6, "num_hidden_layers": 3}
@@ -33,20 +30,12 @@ def make_model(path: Path, *, dtype: str = "F32", **changes: Any) -> Path:
     return write_checkpoint(path, moe=True, dtype=dtype, **(SHAPE | changes))
 
 
-def bare_parts(folder: Path) -> Parts:
-    """The parts of a folder that has no tokenizer."""
-    checkpoint = open_checkpoint(folder)
-    nothing: Any = None
-    config = ModelConfig.from_dict(checkpoint.config)
-    return Parts(checkpoint, config, nothing, nothing, {}, open_records(folder, config))
-
-
 @contextmanager
 def streamed(
     folder: Path, slots: int, *, dtype: str | None = None, scratch: int = 6, **options: Any
 ) -> Iterator[tuple[Qwen3Model, ExpertPool]]:
     """A model with this many slots in each layer."""
-    parts = bare_parts(folder)
+    parts = open_weights(folder)
     plan = make_plan(parts.config, sizes_of(parts, dtype), None, 512, slots=slots)
     pool = open_pool(parts, replace(plan, scratch=scratch), PoolOptions(**options), dtype)
     try:
@@ -57,7 +46,7 @@ def streamed(
 
 def resident(folder: Path, dtype: str | None = None) -> Qwen3Model:
     """The same model with all its experts in memory."""
-    return read_weights(bare_parts(folder), dtype)
+    return read_weights(open_weights(folder), dtype)
 
 
 def decode_logits(

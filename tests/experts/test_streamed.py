@@ -49,13 +49,16 @@ def test_bfloat16(folder: Path, slots: int) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"threads": 2, "overlap": True},
-        {"threads": 3},
+        {"governor": "inline"},
+        {"governor": "threads"},
+        {"governor": "overlap"},
+        {"governor": "prefetch"},
+        {"governor": "prefetch", "threads": 1},
         {"policy": "lfu"},
         {"in_place": False},
         {"scratch": 2},
     ],
-    ids=lambda options: "-".join(options),
+    ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_options_change_no_number(folder: Path, slots: int, options: dict[str, Any]) -> None:
     with streamed(folder, slots, dtype="float32", poison=True, **options) as (model, _):
@@ -119,7 +122,7 @@ def test_whole_layers_wait_for_nothing(folder: Path) -> None:
 
 
 def test_counts(folder: Path) -> None:
-    with streamed(folder, 9) as (model, pool):
+    with streamed(folder, 9, governor="inline") as (model, pool):
         decode_logits(model, PROMPT[:40], 0)
         before = pool.counts.copy()
         decode_logits(model, PROMPT[:1], 20)
