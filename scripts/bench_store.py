@@ -35,11 +35,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = args.file or Path(folder) / "chats.db"
-        fresh = not path.exists()
         store = Store(path)
-        if fresh:
-            seconds, _ = timed(lambda: fill(store, args.chats))
-            print(f"filled with {args.chats:,} chats in {seconds:.0f} s")
+        missing = args.chats - len(store.chats(limit=args.chats))
+        if missing > 0:
+            seconds, _ = timed(lambda: fill(store, missing))
+            print(f"filled with {missing:,} chats in {seconds:.0f} s", flush=True)
         store.close()
         print(f"{path.stat().st_size / 1e6:.0f} MB")
         report("open the file", lambda: Store(path).close())
