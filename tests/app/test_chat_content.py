@@ -63,5 +63,5 @@ async def test_a_rich_answer_is_drawn() -> None:
         await ask(pilot, app, "hi")
         assert app.chat.query_one(Markdown).source == RICH
         picture = app.export_screenshot()
-        assert "mc²" in picture
+        assert "r²" in picture
         assert "名称" in picture.replace("&#160;", " ")

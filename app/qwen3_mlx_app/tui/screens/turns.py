@@ -6,6 +6,7 @@ from pathlib import Path
 
 from textual import on
 
+from qwen3_mlx_app.tui.attachments import folded, named_files
 from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
 from qwen3_mlx_app.tui.exchange import (
     ChatFileError,
@@ -64,12 +65,17 @@ class TurnActions(DrawnChat):
             return
         self.editing = turn
         self.composer.border_title = t("another version of this message · esc leaves it as it was")
-        self.composer.put(turn.user)
+        said, attached = folded(turn.user)
+        again = {Path(name).name for name in named_files(said)}  # those files are read anew
+        self.pasted = [attachment for attachment in attached if attachment.name not in again]
+        self.composer.put(said)
         self.composer.focus()
         self.refresh_bindings()
 
     def stop_editing(self) -> None:
         """The composer is for new messages again."""
+        if self.editing is not None:
+            self.pasted.clear()
         self.editing = None
         self.composer.border_title = None
         self.refresh_bindings()
