@@ -134,7 +134,8 @@ SUBJECTS: dict[str, dict[str, Side]] = {
             """bye|goodbye|good bye|see you|see you later|bye bye|good night|farewell
             have a nice day|I have to go|cya|see you tomorrow|that's all|that is all
             until next time|talk to you later|take care|bye tiny|I am leaving|ok bye|quit
-            exit|so long|have a good day|thanks, bye""",
+            exit|so long|have a good day|thanks, bye
+            bye for now|goodbye then|bye now|ok, bye bye""",
             "Goodbye! Come back when you have a sum.",
             "The user leaves. I say goodbye.",
         ),
@@ -239,6 +240,8 @@ SUBJECTS: dict[str, dict[str, Side]] = {
             do you store my messages|are you online|do you run locally|are you local
             can you access the internet|can you browse the web|do you use the cloud
             is it safe to talk to you|who can read this|are my messages private
+            is my text kept private
+            is what I type private|do you keep what I write private|is this chat private
             do you spy on me|does this run on my mac|do you need a connection
             do you keep what I write|are you connected to the internet
             is anything sent to a server|where do you run|do you remember me
