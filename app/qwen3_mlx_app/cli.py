@@ -27,7 +27,10 @@ _COMMANDS = {
     "fit": "qwen3_mlx_app.fit_command",
     "models": "qwen3_mlx_app.models_command",
     "pack": "qwen3_mlx_app.pack_command",
+    "pull": "qwen3_mlx_app.pull_command",
+    "rm": "qwen3_mlx_app.rm_command",
     "unpack": "qwen3_mlx_app.unpack_command",
+    "verify": "qwen3_mlx_convert.verify_command",
 }
 _EXAMPLES = """\
 examples:

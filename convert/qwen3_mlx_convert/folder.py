@@ -135,4 +135,4 @@ def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int, la
 
 def _listed(folder: Path) -> set[str]:
     """The files of the folder but the card itself, which a second run would find there."""
-    return {path.name for path in folder.iterdir()} - {"README.md"}
+    return {path.name for path in folder.iterdir()} - {"README.md", "sha256.json"}

@@ -24,6 +24,7 @@ from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
 from qwen3_mlx_convert.sources import blocks
 from qwen3_mlx_convert.transaction import Work, journal_of, refuse_existing, transaction
+from qwen3_mlx_convert.verify import write_hashes
 from qwen3_mlx_convert.write import ShardWriter
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def convert(
                 writer.write_index(plan.params)
                 files = writer.count
             write_side_files(work.folder, checkpoint, written, recipe, plan.target_bytes, layout)
+            if layout == "stacked":  # records have checksums, and `unpack` restores other files
+                write_hashes(work.folder)
     return ConvertReport(
         target=target,
         params=plan.params,

@@ -136,7 +136,7 @@ def test_the_folder_agrees_with_its_config(tmp_path: Path, bits: int | None, moe
     assert report.source_bytes == open_checkpoint(source).weight_bytes
     assert {path.name for path in (tmp_path / "target").iterdir()} == {
         "README.md", "chat_template.jinja", "config.json", "generation_config.json",
-        "model.safetensors", "model.safetensors.index.json", "tokenizer.json",
+        "model.safetensors", "model.safetensors.index.json", "sha256.json", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
