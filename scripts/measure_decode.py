@@ -3,9 +3,8 @@
     python scripts/measure_decode.py FOLDER --contexts 32,1000 --dtype float32
 
 Both sides hold a running text, and take turns saying SLICE tokens of it. A slice of ours and
-the next of mlx-lm's are so close together that whatever else runs slows both. While one side
-waits, its next token is being computed already; that is so on both sides. Each text ends when
-its context has grown by ROUNDS slices.
+the next of mlx-lm's are so close together that whatever else runs slows both. Both compute
+one token ahead; a slice ends when that one is done too, so each is charged with its own work.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Seconds(NamedTuple):
     cpu: float
 
 
-WARM = 48  # the engine compiles its step after 32 tokens
+WARM = 36  # the engine compiles its step after 32 tokens
 
 
 class Gate:
@@ -47,6 +46,8 @@ class Gate:
     def prefill(self, done: int, total: int) -> None: ...
 
     def token(self, token: int) -> bool:
+        if self._allowed.empty():
+            mx.synchronize()  # the next token, which is under way, belongs to this slice
         self._said.put(True)
         return not self._allowed.get()
 
@@ -96,6 +97,7 @@ def compare(ours: Ours, theirs: MlxLm, context: int, args: argparse.Namespace) -
     def take_theirs(count: int = args.slice) -> None:
         for _ in range(count):
             next(other)
+        mx.synchronize(theirs._generate.generation_stream)
 
     gate.take(WARM)
     take_theirs(WARM)
