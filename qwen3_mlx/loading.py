@@ -91,12 +91,6 @@ class Parts(Weights):
         own = [self.tokenizer.eos_id] if self.template.exists else []
         return frozenset(each for each in (*ids, *own) if isinstance(each, int))
 
-    def expert_format(self, layer: int) -> ExpertFormat:
-        """What the experts of a MoE layer are made of."""
-        if self.records is not None:
-            return self.records.layers[layer].format
-        return layer_format(self.config, self.checkpoint.tensors, layer)
-
 
 def open_weights(folder: Path) -> Weights:
     """Open the weights of a model folder, MLX or Hugging Face layout, stacked or records.

@@ -73,7 +73,7 @@ class Keeper:
 
     @property
     def engine_options(self) -> dict[str, int]:
-        """What the plan asks of the engine: the prefill chunk, and one text at a time."""
+        """What the plan asks of the engine: its chunk, and one text and cache at a time."""
         return {} if self.plan is None else {"prefill_chunk": self.plan.chunk, "max_rows": 1}
 
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:

@@ -115,11 +115,24 @@ class Engine:
         while self._take_in():
             try:
                 self._drop_interrupted()
+                self._be_patient()
                 self._prefill()
                 self._decode()
+            except TimeoutError:
+                continue  # reading experts took longer than a request has: that one ends now
             except Exception as error:
                 self._fail_all(error)
         self._end()
+
+    def _be_patient(self) -> None:
+        """Tell layers that read from disk until when the most urgent request can wait.
+
+        A step that is given up can be taken again: caches grow, and tokens are drawn, at its end.
+        """
+        readings = [reading.request for reading in self._readings]
+        requests = [*self._waiting, *readings, *self._batch.requests]
+        deadlines = [each.deadline for each in requests if each.deadline is not None]
+        self._model.patience.deadline = min(deadlines, default=None)
 
     def _busy(self) -> bool:
         return bool(self._waiting or self._readings) or bool(

@@ -102,7 +102,8 @@ class ExpertPool:
         self.common.trace = trace
 
     def link(self, model: Qwen3Model) -> None:
-        """Let each layer guess what the next one wants; called when the model is built."""
+        """Heed the model's patience, and let each layer guess what the next one wants."""
+        self.common.patience = model.patience
         pairs = zip(model.blocks, model.blocks[1:], strict=False)
         for block, following in pairs:
             here, there = _experts_of(block), _experts_of(following)
@@ -110,9 +111,11 @@ class ExpertPool:
                 here.look_ahead(Oracle(block, following, there))
 
     def close(self) -> None:
-        """End the readers and close the files. May be called twice."""
+        """End the readers, close the files, let the slots go. May be called twice."""
         self._readers.close()
         self._source.close()
+        self.layers.clear()
+        self._shared.clear()
 
     def _whole(self, layer: int) -> ResidentExperts:
         """All experts of a layer, slot for slot; read once, then never again."""

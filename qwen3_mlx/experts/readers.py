@@ -19,6 +19,9 @@ from qwen3_mlx.experts.store import Destination, Source
 __all__ = ["Read", "Readers", "Ticket"]
 
 
+_TOO_LATE = "experts were not read before the deadline"
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """One expert to be read."""
@@ -62,7 +65,7 @@ class Ticket:
         if not self._done.is_set():
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._done.wait(left):
-                raise TimeoutError("experts were not read before the deadline")
+                raise TimeoutError(_TOO_LATE)
         if self._fault is not None:
             raise _as_read_error(self._fault)
 
@@ -84,16 +87,22 @@ class Readers:
         self._inbox: queue.SimpleQueue[tuple[Read, Ticket] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def read(self, reads: Sequence[Read]) -> int:
+    def read(self, reads: Sequence[Read], deadline: float | None = None) -> int:
         """Read here and now; the bytes that were read.
 
         Raises:
             ExpertReadError: a read failed.
+            TimeoutError: time.monotonic() passed the deadline between two experts.
         """
-        try:
-            return sum(self._source.read(each.layer, each.expert, each.into) for each in reads)
-        except Exception as error:
-            raise _as_read_error(error) from error
+        nbytes = 0
+        for each in reads:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(_TOO_LATE)
+            try:
+                nbytes += self._source.read(each.layer, each.expert, each.into)
+            except Exception as error:
+                raise _as_read_error(error) from error
+        return nbytes
 
     def start(self, reads: Sequence[Read], threads: int) -> Ticket:
         """Let up to `threads` threads read."""

@@ -84,6 +84,7 @@ class Files:
     def __init__(self) -> None:
         self._open: dict[Path, tuple[int, _Identity]] = {}
         self._paths: dict[int, Path] = {}
+        self._closed = False
 
     def descriptor(self, path: Path) -> int:
         """A descriptor for reading; the same one each time.
@@ -92,6 +93,8 @@ class Files:
             ExpertReadError: the file cannot be opened.
         """
         if path not in self._open:
+            if self._closed:
+                raise ExpertReadError("this model is closed: load it again")
             try:
                 fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             except OSError as error:
@@ -105,6 +108,8 @@ class Files:
 
     def read(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """Fill the buffers from `offset` on; the number of bytes.
+
+        A descriptor whose file was closed may be another file's by now; that is refused too.
 
         Raises:
             ExpertReadError: the file ends early, cannot be read, or has changed.
@@ -125,6 +130,7 @@ class Files:
 
     def close(self) -> None:
         """Close every file. May be called twice."""
+        self._closed = True
         while self._paths:
             fd, _ = self._paths.popitem()
             os.close(fd)

@@ -24,19 +24,20 @@ from qwen3_mlx.experts.policy import Policy
 from qwen3_mlx.experts.readers import Read, Readers, Ticket
 from qwen3_mlx.experts.slots import Bank
 from qwen3_mlx.experts.trace import Trace
-from qwen3_mlx.experts.waves import Waves
+from qwen3_mlx.experts.waves import run_in_waves
 from qwen3_mlx.model.moe import SORT_FROM
+from qwen3_mlx.model.qwen3 import Patience
 
 __all__ = ["Common", "Shared", "StreamedExperts"]
 
 
 class Common:
-    """What all layers share: counts, the governor, the deadline, and a trace if one is wanted."""
+    """What all layers share: counts, the governor, how long to wait, a trace if one is wanted."""
 
     def __init__(self, governor: Governor) -> None:
         self.counts, self.governor = Counts(), governor
         self.first_layer: int | None = None
-        self.deadline: float | None = None
+        self.patience = Patience()
         self.trace: Trace | None = None
 
 
@@ -64,11 +65,9 @@ class Shared:
 
         Raises:
             ExpertReadError: a read failed.
+            TimeoutError: the deadline passed first.
         """
         self._finish_abandoned()
-        for number, half in enumerate(self.halves):
-            if half is bank:
-                self.forget(number)
         reads = [Read(layer, e, bank.destination(s)) for e, s in zip(experts, slots, strict=True)]
         self.counts.reads += len(reads)
         self.counts.useful_bytes += len(reads) * bank.format.nbytes
@@ -76,8 +75,10 @@ class Shared:
             return self._readers.start(reads, self.way.threads)
         began = time.perf_counter()
         ticket = Ticket(0)
-        ticket.nbytes = self._readers.read(reads)
-        self.counts.stall_seconds += time.perf_counter() - began
+        try:
+            ticket.nbytes = self._readers.read(reads, self.common.patience.deadline)
+        finally:
+            self.counts.stall_seconds += time.perf_counter() - began
         return ticket
 
     def wait(self, ticket: Ticket) -> None:
@@ -89,7 +90,7 @@ class Shared:
         """
         began = time.perf_counter()
         try:
-            ticket.wait(self.common.deadline)
+            ticket.wait(self.common.patience.deadline)
         except TimeoutError:
             self._abandoned.append(ticket)
             raise
@@ -170,7 +171,6 @@ class StreamedExperts:
         self.bank, self.shared, self.policy = bank, shared, policy
         self.where: dict[int, int] = {}  # expert -> slot
         self._empty = list(range(bank.capacity))[::-1]
-        self._waves = Waves(self)
         self._oracle: Oracle | None = None
 
     def look_ahead(self, oracle: Oracle | None) -> None:
@@ -198,7 +198,7 @@ class StreamedExperts:
         try:
             if N * T < SORT_FROM and len(wanted) <= self.bank.capacity:
                 return self._at_once(x, flat, wanted, missing, (N, T), guess)
-            return self._waves.run(x, flat, T)
+            return run_in_waves(self, x, flat, T)
         finally:
             self._count(N, len(wanted), len(missing), before, decoding)
 

@@ -22,46 +22,41 @@ from qwen3_mlx.model.moe import SORT_FROM
 if TYPE_CHECKING:
     from qwen3_mlx.experts.streamed import StreamedExperts
 
-__all__ = ["Waves"]
+__all__ = ["run_in_waves"]
 
 
-class Waves:
-    """The expert-major road of one layer."""
+def run_in_waves(layer: StreamedExperts, x: mx.array, flat: list[int], T: int) -> mx.array:
+    """Tokens (N, D) and the expert of each (token, choice) pair -> outputs (N, T, D)."""
+    work = _Work(x, flat, T, layer.count)
+    kept = _hottest(work.places, layer.where, layer.bank.capacity)
+    hits = [expert for expert in work.places if expert in layer.where]
+    rest = [expert for expert in work.places if expert not in layer.where]
+    if hits:
+        work.run(layer.bank, {expert: layer.where[expert] for expert in hits})
+    _through_scratch(layer, work, [expert for expert in rest if expert not in kept])
+    _into_slots(layer, work, [expert for expert in rest if expert in kept], kept)
+    return work.result()
 
-    def __init__(self, layer: StreamedExperts) -> None:
-        self._layer = layer
 
-    def run(self, x: mx.array, flat: list[int], T: int) -> mx.array:
-        """Tokens (N, D) and the expert of each (token, choice) pair -> outputs (N, T, D)."""
-        layer = self._layer
-        work = _Work(x, flat, T, layer.count)
-        kept = _hottest(work.places, layer.where, layer.bank.capacity)
-        hits = [expert for expert in work.places if expert in layer.where]
-        rest = [expert for expert in work.places if expert not in layer.where]
-        if hits:
-            work.run(layer.bank, {expert: layer.where[expert] for expert in hits})
-        self._through_scratch(work, [expert for expert in rest if expert not in kept])
-        self._into_slots(work, [expert for expert in rest if expert in kept], kept)
-        return work.result()
+def _through_scratch(layer: StreamedExperts, work: _Work, experts: list[int]) -> None:
+    shared = layer.shared
+    for number, group in enumerate(_groups(experts, shared.halves[0].capacity)):
+        half = shared.halves[number % 2]
+        half.settle()
+        slots = range(len(group))
+        shared.forget(number % 2)
+        if shared.options.poison:
+            half.poison(range(half.capacity))
+        shared.wait(shared.start(layer.layer, group, slots, half))
+        half.commit(slots)
+        work.run(half, dict(zip(group, slots, strict=True)))
 
-    def _through_scratch(self, work: _Work, experts: list[int]) -> None:
-        layer, shared = self._layer, self._layer.shared
-        for number, group in enumerate(_groups(experts, shared.halves[0].capacity)):
-            half = shared.halves[number % 2]
-            half.settle()
-            slots = range(len(group))
-            if shared.options.poison:
-                half.poison(range(half.capacity))
-            shared.wait(shared.start(layer.layer, group, slots, half))
-            half.commit(slots)
-            work.run(half, dict(zip(group, slots, strict=True)))
 
-    def _into_slots(self, work: _Work, experts: list[int], kept: set[int]) -> None:
-        layer = self._layer
-        for group in _groups(experts, layer.shared.halves[0].capacity):
-            slots = layer.place(group, kept)
-            layer.end(layer.begin(group, slots), group, slots)
-            work.run(layer.bank, {expert: layer.where[expert] for expert in group})
+def _into_slots(layer: StreamedExperts, work: _Work, experts: list[int], kept: set[int]) -> None:
+    for group in _groups(experts, layer.shared.halves[0].capacity):
+        slots = layer.place(group, kept)
+        layer.end(layer.begin(group, slots), group, slots)
+        work.run(layer.bank, {expert: layer.where[expert] for expert in group})
 
 
 class _Work:

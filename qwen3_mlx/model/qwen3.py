@@ -18,7 +18,7 @@ from qwen3_mlx.model.linear import Embedding, Matrix, QuantizedEmbedding
 from qwen3_mlx.model.mlp import Mlp
 from qwen3_mlx.model.moe import MoE
 
-__all__ = ["Block", "Qwen3Model"]
+__all__ = ["Block", "Patience", "Qwen3Model"]
 
 
 class Block:
@@ -62,6 +62,18 @@ class Block:
         return isinstance(self.mlp, MoE) and self.mlp.experts.streamed
 
 
+class Patience:
+    """Until when somebody waits for this model, time.monotonic(); None for as long as it takes.
+
+    Layers that read experts from disk give up then, with a TimeoutError.
+    """
+
+    __slots__ = ("deadline",)
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+
+
 class Qwen3Model:
     """A whole decoder. It holds weights and no state: the state of a text is its KV cache."""
 
@@ -75,6 +87,7 @@ class Qwen3Model:
     ) -> None:
         self.config = config
         self.embedding, self.blocks = embedding, tuple(blocks)
+        self.patience = Patience()
         self.final_norm, self.head = final_norm, head
 
     def hidden(self, ids: mx.array, cache: KVStore) -> mx.array:

@@ -18,6 +18,7 @@ from qwen3_mlx.experts.pool import ExpertPool
 from qwen3_mlx.loading import open_pool, open_weights, read_weights, sizes_of
 from qwen3_mlx.memory import make_plan
 from qwen3_mlx.model.qwen3 import Qwen3Model
+from qwen3_mlx.streaming import Keeper
 
 __all__ = ["SHAPE", "decode_logits", "make_model", "streamed"]
 
@@ -46,7 +47,8 @@ def streamed(
 
 def resident(folder: Path, dtype: str | None = None) -> Qwen3Model:
     """The same model with all its experts in memory."""
-    return read_weights(open_weights(folder), dtype)
+    keeper = Keeper(open_weights(folder), dtype)  # of records, all of them
+    return keeper.read(lambda nbytes: None)
 
 
 def decode_logits(

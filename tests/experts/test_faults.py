@@ -1,0 +1,255 @@
+"""Faults of disks and files: each a clear error, and never a wrong token."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import write_checkpoint
+from experts.moe_models import SHAPE, decode_logits, resident, streamed
+
+import qwen3_mlx
+from qwen3_mlx import EngineError, ExpertReadError, Qwen3, Sampling
+from qwen3_mlx.errors import CheckpointError
+from qwen3_mlx.experts.store import Throttle
+from qwen3_mlx_convert import convert
+
+PROMPT = [(7 * n) % 300 for n in range(20)]
+WAYS = ("inline", "threads", "overlap", "prefetch")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(
+        tmp_path_factory.mktemp("faults") / "hf", moe=True, dtype="F32", tokenizer=True, **SHAPE
+    )
+
+
+@pytest.fixture
+def records(source: Path, tmp_path: Path) -> Path:
+    convert(source, tmp_path / "records", bits=None, layout="records")
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def loaded(source: Path) -> Iterator[Callable[..., Qwen3]]:
+    models: list[Qwen3] = []
+
+    def load(folder: Path = source, slots: int = 9, **options: Any) -> Qwen3:
+        models.append(qwen3_mlx.load(str(folder), slots=slots, context=512, experts=options))
+        return models[-1]
+
+    yield load
+    for model in models:
+        model.close()
+
+
+def ask(model: Qwen3, **options: Any) -> str:
+    greedy = Sampling(temperature=0)
+    return model.ask("hello", sampling=greedy, max_tokens=6, thinking=False, **options).text
+
+
+def repeat(times: int, action: Callable[[], Any]) -> None:
+    for _ in range(times):
+        action()
+
+
+def failing(error: int, after: int = 0) -> Any:
+    """A preadv that fails from some call on."""
+    preadv, calls = os.preadv, 0
+
+    def read(fd: int, buffers: Any, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise OSError(error, os.strerror(error))
+        return preadv(fd, buffers, offset)
+
+    return read
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_read_error_in_mid_decode(
+    way: str, loaded: Any, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer fails with a sentence; when the disk is back, the model goes on as before."""
+    model = loaded(governor=way)
+    want = ask(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", failing(errno.EIO, after=40))
+        with pytest.raises(EngineError, match=r"Input/output error.*disk is connected"):
+            repeat(50, lambda: ask(model))
+        for _ in range(2):  # unplugged: reads fail from then on
+            with pytest.raises(EngineError, match="Input/output error"):
+                ask(model)
+    assert ask(model) == want
+
+
+def test_short_reads_are_finished(
+    source: Path, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preadv = os.preadv
+
+    def short(fd: int, buffers: Any, offset: int) -> int:
+        return preadv(fd, [buffers[0][: max(1, len(buffers[0]) * 2 // 3)]], offset)
+
+    want = {each: decode_logits(resident(each), PROMPT, 8) for each in (source, records)}
+    monkeypatch.setattr(os, "preadv", short)
+    for folder in (source, records):
+        with streamed(folder, 9) as (model, _):
+            assert (decode_logits(model, PROMPT, 8) == want[folder]).all()
+
+
+def test_a_file_that_ends_early(records: Path, loaded: Any) -> None:
+    file = records / "experts" / "layer-001.bin"
+    size = file.stat().st_size
+    model = loaded(records)
+    os.truncate(file, size // 2)
+    with pytest.raises(EngineError, match=r"layer-001.bin (ended at byte|was changed)"):
+        ask(model)
+    with pytest.raises(CheckpointError, match="cut short"):
+        loaded(records)
+
+
+def test_a_checksum_that_differs(records: Path, loaded: Any) -> None:
+    file = records / "experts" / "layer-002.bin"
+    data = bytearray(file.read_bytes())
+    data[:: len(data) // 24] = bytes(byte ^ 1 for byte in data[:: len(data) // 24])
+    file.write_bytes(data)
+    with pytest.raises(EngineError, match="has the checksum"):
+        ask(loaded(records))
+
+
+def test_checksums_are_verified_once_or_always(records: Path) -> None:
+    for verify in (False, True):
+        with streamed(records, 2, governor="inline", verify=verify) as (model, pool):
+            decode_logits(model, PROMPT, 8)
+            checked: list[int] = []
+            check = pool._source._check  # type: ignore[attr-defined]
+            pool._source._check = lambda *a, c=check, n=checked: (n.append(1), c(*a))  # type: ignore[attr-defined]
+            before = pool.counts.reads
+            decode_logits(model, PROMPT, 8)
+            assert pool.counts.reads > before
+            assert (len(checked) == pool.counts.reads - before) is verify
+
+
+@pytest.mark.parametrize("how", ["rename", "rewrite", "delete"])
+def test_a_file_that_changes_while_it_is_open(how: str, records: Path, loaded: Any) -> None:
+    model = loaded(records, slots=6)
+    file = records / "experts" / "layer-000.bin"
+    if how == "delete":
+        file.unlink()
+    elif how == "rename":
+        other = file.with_suffix(".new")
+        other.write_bytes(bytes(file.stat().st_size))
+        other.rename(file)
+    else:
+        with file.open("r+b") as opened:
+            opened.write(bytes(1000))
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(EngineError, match=r"changed, replaced or removed|has the checksum"):
+        ask(model)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_reads_slower_than_the_deadline(way: str, loaded: Any) -> None:
+    """The request ends in time, and the next one gets the right answer."""
+    model = loaded(governor=way, throttle=(throttle := Throttle(1e9)))
+    want = ask(model)
+    throttle.bytes_per_second = 2e5  # 250 ms for an expert
+    began = time.monotonic()
+    reply = model.ask("hello", sampling=Sampling(temperature=0), timeout=0.4)
+    assert reply.finish_reason == "timeout"
+    assert time.monotonic() - began < 5
+    throttle.bytes_per_second = 1e9
+    assert ask(model) == want
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reader_that_raises(way: str, source: Path) -> None:
+    with streamed(source, 6, governor=way) as (model, pool):
+        want = decode_logits(model, PROMPT, 6)
+        read = pool._source.read
+
+        def broken(layer: int, expert: int, into: Any) -> int:
+            if expert % 5 == 0:
+                raise MemoryError("no buffer")
+            return read(layer, expert, into)
+
+        pool._source.read = broken  # type: ignore[method-assign]
+        with pytest.raises(ExpertReadError, match="MemoryError: no buffer"):
+            repeat(20, lambda: decode_logits(model, PROMPT, 6))
+        pool._source.read = read  # type: ignore[method-assign]
+        assert (decode_logits(model, PROMPT, 6) == want).all()
+
+
+def test_two_models_stream_in_one_process(source: Path, records: Path) -> None:
+    want = [decode_logits(resident(folder), PROMPT, 8) for folder in (source, records)]
+    with streamed(source, 6, poison=True) as (one, _), streamed(records, 9) as (two, _):
+        for model, expected in ((one, want[0]), (two, want[1]), (one, want[0])):
+            assert (decode_logits(model, PROMPT, 8) == expected).all()
+
+
+def test_two_models_answer_at_once(source: Path, records: Path, loaded: Any) -> None:
+    models = [loaded(source), loaded(records, slots=6)]
+    want = [ask(model) for model in models]
+    found: list[list[str]] = [[], []]
+
+    def work(number: int) -> None:
+        found[number] = [ask(models[number]) for _ in range(3)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[want[0]] * 3, [want[1]] * 3]
+
+
+def test_closing_gives_back_files_and_threads(records: Path) -> None:
+    def held() -> tuple[int, int]:
+        here = Path("/proc/self/fd")
+        files = [os.readlink(each) for each in here.iterdir() if each.exists()]
+        return sum("layer-" in each for each in files), threading.active_count()
+
+    before = held()
+    model = qwen3_mlx.load(str(records), slots=6, context=256, experts={"governor": "threads"})
+    ask(model)
+    assert held()[0] == before[0] + 3
+    model.close()
+    model.close()
+    assert held() == before
+
+
+def test_a_closed_pool_reads_no_more(records: Path, source: Path) -> None:
+    for folder in (records, source):
+        with streamed(folder, 6, governor="inline") as (model, _):
+            decode_logits(model, PROMPT, 2)
+        with pytest.raises(ExpertReadError):
+            decode_logits(model, [299, 5, 77], 8)
+
+
+def test_bytes_of_a_fault_never_reach_a_slot(source: Path) -> None:
+    """A read that fails half way leaves its slot empty, not filled."""
+    with streamed(source, 6, governor="inline") as (model, pool):
+        layer = pool.layers[0]
+        read = pool._source.read
+
+        def half(layer: int, expert: int, into: Any) -> int:
+            np.frombuffer(into.tensors[0], np.uint8)[:100] = 7
+            raise OSError(errno.EIO, "half way")
+
+        pool._source.read = half  # type: ignore[method-assign]
+        with pytest.raises(ExpertReadError, match="half way"):
+            layer.begin([3], layer.place([3], ()))
+        assert 3 not in layer.where
+        assert len(layer._empty) == 6
+        pool._source.read = read  # type: ignore[method-assign]
+        assert (decode_logits(model, PROMPT, 4) == decode_logits(resident(source), PROMPT, 4)).all()
