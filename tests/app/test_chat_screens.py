@@ -116,7 +116,7 @@ async def test_budgets_and_answer_now() -> None:
         await ready(pilot, app)
         await press(app, "ctrl+down", "ctrl+down")
         assert app.session.state.budget == 8192
-        assert "8.2k" in shown(app, "#pill")
+        assert "8k" in shown(app, "#pill")
         await press(app, "ctrl+b")
         await say(app, "go")
         await wait_until(pilot, lambda: app.session.state.turns[0].thought_tokens == 2)

@@ -45,4 +45,6 @@ def parse_budget(text: str) -> int | str | None:
 
 def budget_name(budget: int | None) -> str:
     """`2k`, `700`, `∞`."""
-    return "∞" if budget is None else compact_count(budget)
+    if budget is None:
+        return "∞"
+    return f"{budget // 1024}k" if budget and budget % 1024 == 0 else compact_count(budget)

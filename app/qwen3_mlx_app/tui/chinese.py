@@ -246,7 +246,7 @@ WORDS: dict[str, str] = {
     "(none)": "（无）",
     "Kept in {path}": "保存在 {path}",
     "Settings are not kept: {why}": "设置未能保存：{why}",
-    "nowhere: this chat forgets them": "不保存：此对话会忘记它们",
+    "Kept until you leave.": "离开前有效。",
     # Help
     "The pill at the right is the mode of your next message; ^t switches it.": (
         "右上角是下一条消息的模式，^t 切换。"

@@ -62,7 +62,7 @@ class Choices(TurnActions):
 
     def show_settings(self) -> None:
         """The settings."""
-        where = str(self._settings_path or t("nowhere: this chat forgets them"))
+        where = str(self._settings_path or "")
         self.app.push_screen(SettingsScreen(self._settings, where, self._change))
 
     def _change(self, settings: Settings) -> None:

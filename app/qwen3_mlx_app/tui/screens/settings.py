@@ -71,9 +71,8 @@ class SettingsScreen(ModalScreen[None]):
     def _fill(self, at: int) -> None:
         rows = self.query_one(OptionList)
         self.query_one("#card").border_title = t("Settings")
-        self.query_one("#word", Static).update(
-            Content.styled(t("Kept in {path}", path=self._where), "$text-muted")
-        )
+        word = t("Kept in {path}", path=self._where) if self._where else t("Kept until you leave.")
+        self.query_one("#word", Static).update(Content.styled(word, "$text-muted"))
         rows.clear_options()
         for name, value in asdict(self._settings).items():
             label = Content.assemble((f" {t(_LABELS[name])} ", ""))

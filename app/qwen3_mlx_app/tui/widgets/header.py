@@ -7,9 +7,10 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import ChatState
-from qwen3_mlx_app.tui.text import clean, compact_count, gigabytes, one_line
+from qwen3_mlx_app.tui.text import clean, gigabytes, one_line
 
 __all__ = ["HeaderBar"]
 
@@ -56,7 +57,7 @@ class HeaderBar(Horizontal):
 def _mode(state: ChatState) -> str:
     if not state.thinking:
         return t("NO THINK")
-    return t("THINK") if state.budget is None else f"{t('THINK')} {compact_count(state.budget)}"
+    return t("THINK") if state.budget is None else f"{t('THINK')} {budget_name(state.budget)}"
 
 
 def _progress(state: ChatState) -> str:
