@@ -28,7 +28,8 @@ from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.shapes import mlx_shapes
 from qwen3_mlx_convert.plan import Output
 from qwen3_mlx_convert.records import RecordWriter
-from qwen3_mlx_convert.write import ShardWriter, staged
+from qwen3_mlx_convert.transaction import staged
+from qwen3_mlx_convert.write import ShardWriter
 
 GROUP, BITS = 64, 4
 #: About 1 MB for each expert, with float32 scales: the shape on which peers were measured.
