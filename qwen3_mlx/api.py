@@ -51,6 +51,7 @@ def load(
     context: int | None = None,
     slots: int | None = None,
     experts: Mapping[str, Any] | None = None,
+    prefix_cache: int | str | None = None,
 ) -> Qwen3:
     """Load a model.
 
@@ -67,6 +68,9 @@ def load(
             8,192 under a limit.
         slots: keep this many experts of each layer, instead of what the limit allows.
         experts: how experts are read, as fields of `experts.options.PoolOptions`.
+        prefix_cache: bytes, or a size, for what was read before: conversations that go on,
+            and prompts that begin alike, are not read again. 0 is off. By default enough for
+            one whole context, at most an eighth of the machine's memory; off under a limit.
 
     Raises:
         ModelNotFoundError: nothing answers to that name.
@@ -80,7 +84,7 @@ def load(
     keeper = Keeper(
         parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts
     )
-    return Qwen3(parts, name, keeper, progress=progress)
+    return Qwen3(parts, name, keeper, progress=progress, prefix_cache=prefix_cache)
 
 
 class Qwen3:
@@ -93,6 +97,7 @@ class Qwen3:
         keeper: Keeper,
         *,
         progress: Callable[[Loading], None] | None = None,
+        prefix_cache: int | str | None = None,
     ) -> None:
         began = time.perf_counter()
         self._keeper = keeper
@@ -104,7 +109,12 @@ class Qwen3:
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
         loaded = _Progress(parts.weight_bytes, progress)
         self._engine = Engine(
-            lambda: keeper.read(loaded), vocab=parts.tokenizer.size, **keeper.engine_options
+            lambda: keeper.read(loaded),
+            vocab=parts.tokenizer.size,
+            prefix_bytes=wishes.prefix_bytes(
+                prefix_cache, keeper, parts.config.kv_bytes_per_token()
+            ),
+            **keeper.engine_options,
         )
         self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
@@ -255,6 +265,12 @@ class Qwen3:
         generation.attach(request)
         self._engine.submit(request)
         return generation
+
+    def prepare(self, messages: Sequence[Message], system: str | None = None) -> None:
+        """Read a conversation while there is nothing else to do, so that its next turn begins
+        at once: call it when a reply was added to the messages. Returns immediately.
+        """
+        self._engine.prepare(self._prompts.history(messages, system))
 
     def render(
         self,

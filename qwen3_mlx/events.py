@@ -41,13 +41,15 @@ class Usage:
     """Counts of tokens.
 
     `thinking_tokens` are the ones sampled inside the thought, `forced_tokens` the ones that
-    were put into the text to end it, and are in no other count.
+    were put into the text to end it, and are in no other count. `cached_tokens` of the prompt
+    were known from earlier texts and not read again.
     """
 
     prompt_tokens: int = 0
     thinking_tokens: int = 0
     answer_tokens: int = 0
     forced_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

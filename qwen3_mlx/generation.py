@@ -303,6 +303,7 @@ class TextGeneration:
                 thinking_tokens=self._thinking_tokens,
                 answer_tokens=self._answer_tokens,
                 forced_tokens=stats.forced + self._closed,
+                cached_tokens=stats.cached,
             ),
             timing=_timing(self._load_seconds, self._prompt_tokens, stats),
             peak_bytes=stats.peak_bytes,
@@ -318,7 +319,9 @@ def _timing(load_seconds: float, prompt_tokens: int, stats: RequestStats) -> Tim
     return Timing(
         load_seconds=load_seconds,
         ttft_seconds=stats.first_token - stats.submitted if began else 0.0,
-        prefill_tokens_per_second=prompt_tokens / prefill_seconds if began else 0.0,
+        prefill_tokens_per_second=(
+            (prompt_tokens - stats.cached) / prefill_seconds if began else 0.0
+        ),
         decode_tokens_per_second=(
             (stats.tokens - 1) / stats.decode_seconds if stats.decode_seconds > 0 else 0.0
         ),

@@ -86,6 +86,20 @@ class Prompts:
             made.thinks = made.opened = False
         return made
 
+    def history(self, messages: Sequence[Message], system: str | None = None) -> list[int]:
+        """How every prompt will begin that goes on from these messages with a new question.
+
+        The template strips thoughts from turns that are over and may do anything else, so
+        two prompts are made, with different questions, and what they share is the answer.
+        """
+        asked = [
+            self._ids(_messages([*messages, {"role": "user", "content": text}], system), None)
+            for text in ("a", "1")
+        ]
+        pairs = enumerate(zip(*asked, strict=False))
+        end = next((place for place, (one, other) in pairs if one != other), 0)
+        return asked[0][:end]
+
     def _ids(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
         return self._template.render_ids(messages, self._tokenizer, thinking=thinking)
 

@@ -46,7 +46,7 @@ class Prefilling:
     ) -> None:
         self.request, self.kv = request, kv or KVCache(model.config)
         self.begins = not request.said
-        self._text = [*request.prompt, *request.said]
+        self._text = request.text
         self._model, self._vocab, self._chunk = model, vocab, chunk
         if penalties is None and request.rule.penalises:
             penalties = Penalties([request.rule], [request.prompt], vocab)
@@ -58,7 +58,7 @@ class Prefilling:
         """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
         start = self.kv.length
         chunk = mx.array([self._text[start : start + self._chunk]])
-        hidden = self._model.hidden(chunk, self.kv)
+        hidden = self._model.hidden(chunk, self.kv, last_only=True)
         drawn = None
         if self.kv.length < len(self._text):
             mx.eval(self.kv.arrays())
@@ -119,16 +119,19 @@ class Batch:
         if self._penalties is not None:
             self._penalties = self._penalties.keep(rules, rows)
 
+    def cache(self, row: int) -> KVCache:
+        """The keys and values of one row; of the only row, the cache itself."""
+        assert self._kv is not None
+        return self._kv if len(self.requests) == 1 else self._kv.keep([row])
+
     def reread(self, row: int, wish: Force, chunk: int) -> Prefilling:
         """A row whose text is to change, on a cache of its own; `keep` must then drop the row.
 
         The step under way has read the row's last token and drawn one that nobody will see:
         the cache is cut back to where the text changes, and the history forgets that token.
         """
-        assert self._kv is not None
         assert self._drawn is not None
-        request = self.requests[row]
-        kv = self._kv if len(self.requests) == 1 else self._kv.keep([row])
+        request, kv = self.requests[row], self.cache(row)
         kept = len(request.said) - wish.cut
         kv.trim(len(request.prompt) + kept)
         penalties = self._penalties and self._penalties.keep([request.rule], [row])

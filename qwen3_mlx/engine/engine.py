@@ -19,6 +19,9 @@ from typing import TypeVar
 import mlx.core as mx
 
 from qwen3_mlx.engine.batch import Batch, Prefilling
+from qwen3_mlx.engine.idle import IdleReader
+from qwen3_mlx.engine.kv import KVCache
+from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.engine.request import Force, Request, Stop
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason
@@ -43,6 +46,8 @@ class Engine:
         prefill_chunk: tokens of a prompt that are read between two decode steps.
         max_rows: requests that decode together; more wait.
         max_waiting: requests that may wait; `submit` refuses more.
+        prefix_bytes: what has been read is kept up to so many bytes, and texts that begin
+            alike are read once; 0 keeps nothing.
     """
 
     def __init__(
@@ -53,7 +58,9 @@ class Engine:
         prefill_chunk: int = 512,
         max_rows: int = 16,
         max_waiting: int = 1024,
+        prefix_bytes: int = 0,
     ) -> None:
+        self._prefix_bytes = prefix_bytes
         self._vocab, self._chunk = vocab, prefill_chunk
         self._max_rows, self._max_waiting = max_rows, max_waiting
         self._inbox: queue.SimpleQueue[Request | _Task | None] = queue.SimpleQueue()
@@ -62,6 +69,8 @@ class Engine:
         self._closed = False
         self._model: Qwen3Model
         self._batch: Batch
+        self._prefixes: PrefixTree
+        self._idle: IdleReader
         self._thread = threading.Thread(target=self._run, name="qwen3-mlx engine", daemon=True)
         self._thread.start()
         self.call(lambda: self._start(load))
@@ -94,6 +103,11 @@ class Engine:
         self._inbox.put(task)
         return future.result()
 
+    def prepare(self, ids: Sequence[int]) -> None:
+        """Read a text when there is nothing else to do, for a request that will begin so."""
+        if self._prefix_bytes and ids and not self._closed:
+            self._inbox.put(lambda: self._idle.add(ids))
+
     @property
     def model(self) -> Qwen3Model:
         """The model; use its arrays inside `call` only."""
@@ -110,6 +124,7 @@ class Engine:
     def _start(self, load: Callable[[], Qwen3Model]) -> None:
         self._model = load()
         self._batch = Batch(self._model, self._vocab)
+        self._forget()
 
     def _run(self) -> None:
         while self._take_in():
@@ -118,6 +133,8 @@ class Engine:
                 self._be_patient()
                 self._prefill()
                 self._decode()
+                if not self._busy():
+                    self._read_ahead()
             except TimeoutError:
                 continue  # reading experts took longer than a request has: that one ends now
             except Exception as error:
@@ -139,11 +156,18 @@ class Engine:
             getattr(self, "_batch", None) and self._batch.requests
         )
 
+    def _reads_ahead(self) -> bool:
+        return hasattr(self, "_idle") and self._idle.busy
+
+    def _read_ahead(self) -> None:
+        if self._idle.busy:
+            self._idle.advance()
+
     def _take_in(self) -> bool:
         """Empty the inbox, waiting for something if there is nothing to do; False to end."""
         while True:
             try:
-                item = self._inbox.get(block=not self._busy())
+                item = self._inbox.get(block=not self._busy() and not self._reads_ahead())
             except queue.Empty:
                 return True
             if item is None:
@@ -161,6 +185,7 @@ class Engine:
         for reading in list(self._readings):
             if reason := reading.request.interruption():
                 self._readings.remove(reading)
+                self._keep(reading.request, reading.kv)
                 self._finish(reading.request, reason)
         self._settle([each.interruption() for each in self._batch.requests])
 
@@ -181,7 +206,16 @@ class Engine:
     def _begin(self, request: Request) -> None:
         if not self._batch.requests:
             mx.reset_peak_memory()
-        self._readings.append(Prefilling(self._model, self._vocab, request, self._chunk))
+        self._idle.pause()
+        # The last token has to be read in any case: the first answer token is drawn from it.
+        kv = self._prefixes.take(request.prompt, len(request.prompt) - 1)
+        request.stats.cached = kv.length if kv is not None else 0
+        self._readings.append(Prefilling(self._model, self._vocab, request, self._chunk, kv))
+
+    def _keep(self, request: Request, kv: KVCache) -> None:
+        """Keep what has been read of a text that is over."""
+        if self._prefix_bytes:
+            self._prefixes.put(request.text[: kv.length], kv)
 
     def _tell(self, request: Request, done: int) -> bool:
         try:
@@ -212,6 +246,7 @@ class Engine:
             stats.first_token = now
         stats.decode_seconds = now - stats.first_token
         if token in request.eos:
+            request.end.append(token)
             return "stop"
         request.add(token)
         try:
@@ -236,6 +271,9 @@ class Engine:
             for row, outcome in enumerate(outcomes)
             if isinstance(outcome, Force)
         ]
+        for row, outcome in enumerate(outcomes):
+            if isinstance(outcome, str) and self._prefix_bytes:
+                self._keep(requests[row], self._batch.cache(row))
         self._batch.keep([row for row, outcome in enumerate(outcomes) if outcome is None])
         self._readings.extendleft(reversed(changed))
         for request, outcome in zip(requests, outcomes, strict=True):
@@ -266,8 +304,14 @@ class Engine:
         requests += [reading.request for reading in self._readings]
         self._readings.clear()
         self._batch = Batch(self._model, self._vocab)
+        self._forget()
         for request in requests:
             self._fail(request, fault)
+
+    def _forget(self) -> None:
+        """Start with an empty tree: what a fault has touched is not to be trusted."""
+        self._prefixes = PrefixTree(self._model.config, self._prefix_bytes)
+        self._idle = IdleReader(self._model, self._prefixes, self._chunk)
 
     def _end(self) -> None:
         """Cancel what is left, after the inbox has been closed."""
@@ -285,4 +329,5 @@ class Engine:
         # Compiled functions must go while this thread still runs Python: MLX keeps them in a
         # cache of the thread, and clearing that after the interpreter has ended aborts.
         self.__dict__.pop("_batch", None)
-        self.__dict__.pop("_model", None)
+        for name in ("_model", "_prefixes", "_idle"):
+            self.__dict__.pop(name, None)

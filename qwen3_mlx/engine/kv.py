@@ -10,12 +10,16 @@ A shorter text starts later: its first `pad` positions are filler that the mask 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import mlx.core as mx
 
 from qwen3_mlx.model.config import ModelConfig
 
-__all__ = ["KVCache"]
+__all__ = ["KVCache", "Layers"]
+
+#: Keys and values (B, K, S, C) of each layer.
+Layers: TypeAlias = list[tuple[mx.array, mx.array]]
 
 
 class KVCache:
@@ -31,6 +35,39 @@ class KVCache:
         self.length = 0
         self.pads = [0]
         self._starts: mx.array | None = None  # pads on the device, where there are any
+
+    @classmethod
+    def of(
+        cls, config: ModelConfig, pieces: Sequence[Layers], length: int, room: int, step: int = 256
+    ) -> KVCache:
+        """A cache of one row put together from consecutive pieces, with `room` positions."""
+        made = cls(config, step)
+        capacity = -(-max(room, length) // step) * step
+        for layer in range(config.layers):
+            joined = []
+            for side in (0, 1):
+                parts = [piece[layer][side] for piece in pieces]
+                B, K, _, C = parts[0].shape
+                joined.append(
+                    mx.concatenate(
+                        [*parts, mx.zeros((B, K, capacity - length, C), parts[0].dtype)], axis=2
+                    )
+                )
+            made._buffers[layer] = (joined[0], joined[1])
+        made.length = length
+        return made
+
+    def piece(self, start: int, end: int) -> Layers:
+        """The positions from start to end of one row, copied."""
+        return [
+            (mx.contiguous(k[:, :, start:end]), mx.contiguous(v[:, :, start:end]))
+            for k, v in self._filled()
+        ]
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one position of one row, all layers together."""
+        return sum(array[0, :, :1].nbytes for array in self.arrays())
 
     @property
     def offset(self) -> int | mx.array:

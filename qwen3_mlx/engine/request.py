@@ -47,6 +47,7 @@ class RequestStats:
     """Clock readings (time.perf_counter, seconds) and counts of one request.
 
     `tokens` were drawn and are in the text; `forced` were put into it by a `Force`.
+    `cached` tokens of the prompt were known from earlier texts.
     """
 
     submitted: float = 0.0
@@ -55,6 +56,7 @@ class RequestStats:
     decode_seconds: float = 0.0
     tokens: int = 0
     forced: int = 0
+    cached: int = 0
     peak_bytes: int = 0
 
 
@@ -122,6 +124,7 @@ class Request:
     cancelled: bool = False
     stats: RequestStats = field(default_factory=RequestStats)
     said: list[int] = field(init=False, default_factory=list)
+    end: list[int] = field(init=False, default_factory=list)
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +146,11 @@ class Request:
             raise ValueError(f"cannot cut {cut} of {self.stats.tokens} drawn tokens")
         room = self.room is None or self.room - len(self.said) + cut > ids
         return room and self.left > 0
+
+    @property
+    def text(self) -> list[int]:
+        """Every id so far: prompt, drawn, forced, and the one that ended the text."""
+        return [*self.prompt, *self.said, *self.end]
 
     def add(self, token: int) -> None:
         """A token was drawn and belongs to the text."""

@@ -47,6 +47,7 @@ def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     assert set(reply["usage"]) == {
         "prompt_tokens", "thinking_tokens", "answer_tokens", "forced_tokens",
+        "cached_tokens",
     }  # fmt: skip
     assert set(reply["timing"]) == {
         "load_seconds", "ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second",

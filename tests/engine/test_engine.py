@@ -52,7 +52,7 @@ class Recorder:
         self.ends.put(error)
 
     def end(self) -> FinishReason | Exception:
-        return self.ends.get(timeout=60)
+        return self.ends.get(timeout=300)
 
 
 def make_loader(folder: Path) -> Callable[[], Qwen3Model]:

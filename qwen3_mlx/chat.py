@@ -1,0 +1,127 @@
+"""A conversation: its turns, and between two turns the reading that makes the next one quick.
+
+>>> from qwen3_mlx.testing import Answer, FakeModel
+>>> chat = Chat(FakeModel([Answer("Four.", thinking="2 and 2"), "Five."]))
+>>> chat.ask("2 + 2?").text, chat.ask("and one more?").text
+('Four.', 'Five.')
+>>> [message["role"] for message in chat.messages]
+['user', 'assistant', 'user', 'assistant']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.events import Done, Event, Failed, Reply
+from qwen3_mlx.interface import ChatModel, Message
+
+__all__ = ["Chat", "ThoughtMemory"]
+
+
+class Chat:
+    """Turns with one model. The messages are a plain list: read it, save it, cut it.
+
+    Args:
+        model: a loaded model.
+        system: a system prompt.
+        wishes: arguments of `Qwen3.stream` for every turn (`thinking_budget=512`).
+    """
+
+    def __init__(self, model: ChatModel, system: str | None = None, **wishes: Any) -> None:
+        self._model, self.system, self._wishes = model, system, wishes
+        self.messages: list[Message] = []
+
+    def ask(self, text: str, **wishes: Any) -> Reply:
+        """One more question, and the reply to it; `wishes` are for this turn."""
+        for event in self.stream(text, **wishes):
+            if isinstance(event, Done):
+                return event.reply
+        raise AssertionError("a stream ends with Done or raises")
+
+    def stream(self, text: str, **wishes: Any) -> Iterator[Event]:
+        """The events of one more turn. It counts as said when its `Done` has come.
+
+        Raises:
+            EngineError: or whatever else ended the turn; the conversation stays as it was.
+        """
+        asked = [*self.messages, {"role": "user", "content": text}]
+        generation = self._model.stream(asked, system=self.system, **{**self._wishes, **wishes})
+        for event in generation:
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Done):
+                self._take(asked, event.reply)
+            yield event
+
+    def retry(self, **wishes: Any) -> Reply:
+        """Answer the last question anew."""
+        return self.edit(-1, **wishes)
+
+    def edit(self, question: int, text: str | None = None, **wishes: Any) -> Reply:
+        """Go back to the nth question (from 0; -1 is the last), and ask it again or differently.
+
+        What was read up to there is not read again.
+        """
+        places = [n for n, message in enumerate(self.messages) if message["role"] == "user"]
+        try:
+            place = places[question]
+        except IndexError as error:
+            raise OptionError(
+                f"there is no question {question}: this chat has {len(places)}"
+            ) from error
+        before, self.messages = self.messages, self.messages[:place]
+        try:
+            return self.ask(str(before[place]["content"]) if text is None else text, **wishes)
+        except BaseException:
+            self.messages = before
+            raise
+
+    def _take(self, asked: list[Message], reply: Reply) -> None:
+        said: dict[str, Any] = {"role": "assistant", "content": reply.text}
+        if reply.thinking:
+            said["reasoning_content"] = reply.thinking
+        self.messages = [*asked, said]
+        prepare = getattr(self._model, "prepare", None)
+        if prepare is not None:
+            prepare(self.messages, self.system)
+
+
+class ThoughtMemory:
+    """Thoughts by the ids of the tool calls that they led to.
+
+    Within a chain of tool calls the template shows the model its thoughts again. Most
+    clients send the calls back without them; then they are put back from here.
+
+    >>> memory = ThoughtMemory()
+    >>> memory.remember(["call_1"], "I need the weather.")
+    >>> call = {"role": "assistant", "content": "", "tool_calls": [{"id": "call_1"}]}
+    >>> memory.restore([call])[0]["reasoning_content"]
+    'I need the weather.'
+    """
+
+    def __init__(self, most: int = 1024) -> None:
+        self._most = most
+        self._thoughts: dict[str, str] = {}
+
+    def remember(self, call_ids: Sequence[str], thought: str) -> None:
+        """A reply with this thought made these calls."""
+        for call_id in call_ids:
+            self._thoughts.pop(call_id, None)
+            self._thoughts[call_id] = thought
+        while len(self._thoughts) > self._most:
+            del self._thoughts[next(iter(self._thoughts))]
+
+    def restore(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, with the thoughts of calls that came back without any."""
+        return [self._restored(message) for message in messages]
+
+    def _restored(self, message: Message) -> Message:
+        if message.get("reasoning_content") or message.get("reasoning"):
+            return message
+        for call in message.get("tool_calls") or ():
+            call_id = call.get("id") if isinstance(call, Mapping) else None
+            if isinstance(call_id, str) and (thought := self._thoughts.get(call_id)):
+                return {**message, "reasoning_content": thought}
+        return message
