@@ -90,13 +90,19 @@ class Qwen3Model:
         self.patience = Patience()
         self.final_norm, self.head = final_norm, head
 
-    def hidden(self, ids: mx.array, cache: KVStore) -> mx.array:
-        """Token ids (B, L) -> the last layer's output (B, L, D), final norm not applied."""
+    def hidden(self, ids: mx.array, cache: KVStore, *, last_only: bool = False) -> mx.array:
+        """Token ids (B, L) -> the last layer's output (B, L, D), final norm not applied.
+
+        With `last_only` it is that of the last position alone, (B, 1, D). The last layer then
+        only keeps the keys and values of the others; nobody reads what else it would make.
+        """
         x = self.embedding.rows(ids)
         offset, mask = cache.offset, cache.mask(ids.shape[1])
         for layer, block in enumerate(self.blocks):
             q, k, v = block.before(x, offset)
             keys, values = cache.update(layer, k, v)
+            if last_only and ids.shape[1] > 1 and layer == len(self.blocks) - 1:
+                x, q, mask = x[:, -1:], q[:, :, -1:], None  # the last may see all before it
             x = block.after(x, block.attention.attend(q, keys, values, mask))
         return x
 

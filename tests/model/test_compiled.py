@@ -97,3 +97,17 @@ def test_loading_holds_no_layer_twice(tmp_path: Path) -> None:
 
     assert sum(array.nbytes for array in model.arrays()) >= total
     assert peak <= total * (1 + 3 / 12)
+
+
+@pytest.mark.parametrize("moe", [False, True])
+def test_the_last_position_alone_is_what_it_is_among_all(moe: bool, tmp_path: Path) -> None:
+    """Reading a prompt asks for its last row only; what goes into the cache is the same."""
+    model = load(write_checkpoint(tmp_path / "model", moe=moe, dtype="F32"))
+    whole, short = KVCache(model.config), KVCache(model.config)
+    for chunk in (PROMPT, PROMPT[:7]):
+        ids = mx.array([chunk])
+        every, last = model.hidden(ids, whole), model.hidden(ids, short, last_only=True)
+        assert last.shape == (1, 1, model.config.hidden_size)
+        assert np.abs(np.array(every[:, -1:] - last)).max() <= 1e-5
+    for there, here in zip(whole.arrays(), short.arrays(), strict=True):
+        assert (np.array(there) == np.array(here)).all()
