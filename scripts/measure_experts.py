@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -50,19 +51,25 @@ GOVERNED = {
 }  # fmt: skip
 
 
+_BUFFER = memoryview(bytearray(64 << 20))
+
+
 class Side:
-    """A model and its cache, decoding greedily."""
+    """A model and its cache, fed with the same random ids whatever it predicts.
+
+    A random model that hears its own predictions soon repeats itself, and its routing with it.
+    """
 
     def __init__(self, keeper: Keeper) -> None:
         self.keeper, self.model = keeper, keeper.read(lambda nbytes: None)
         self.cache = KVCache(self.model.config)
-        self.drawn = 7
+        self.ids = np.random.default_rng(5)
 
     def token(self) -> np.ndarray[Any, Any]:
         """The next token's logits."""
-        hidden = self.model.hidden(mx.array([[self.drawn]]), self.cache)
+        token = self.ids.integers(0, self.model.config.vocab_size)
+        hidden = self.model.hidden(mx.array([[int(token)]]), self.cache)
         logits = self.model.logits(hidden[:, -1])
-        self.drawn = int(mx.argmax(logits).item())
         return np.array(logits.astype(mx.float32))
 
 
@@ -117,8 +124,12 @@ def miss(args: argparse.Namespace) -> dict[str, Any]:
                 layer.end(layer.begin([expert], slots), [expert], slots)
         for side in (streamed, resident):
             side.token()
-        before, pairs, same = pool.counts.copy(), [], True
+        before, pairs, same, floors = pool.counts.copy(), [], True, []
         for _ in range(args.tokens):
+            for layer in pool.layers.values():  # so that every expert of the token is a miss
+                layer._empty += layer.where.values()
+                layer.where.clear()
+            floors.append(_bare_read(folder))
             ours, logits = timed(time.process_time, streamed)
             theirs, expected = timed(time.process_time, resident)
             same = same and bool((logits == expected).all())
@@ -133,10 +144,23 @@ def miss(args: argparse.Namespace) -> dict[str, Any]:
             "hit_rate": counts.hits / counts.uses,
             "read_amplification": counts.read_bytes / counts.useful_bytes,
             "cpu_ms_per_miss": difference / misses,
+            "cpu_ms_of_a_bare_preadv": statistics.median(floors),
             "identical": same,
         }
         streamed.keeper.close()
     return found
+
+
+def _bare_read(folder: Path) -> float:
+    """CPU milliseconds of a bare read of an expert's bytes, to memory that is not in a cache."""
+    nbytes = 983_040
+    fd = os.open(folder / "experts" / "layer-000.bin", os.O_RDONLY)
+    began = time.process_time()
+    for expert in range(8):
+        os.preadv(fd, [_BUFFER[7 * expert * nbytes :][:nbytes]], expert * nbytes)
+    spent = 1e3 * (time.process_time() - began) / 8
+    os.close(fd)
+    return spent
 
 
 def governor(args: argparse.Namespace) -> dict[str, Any]:
@@ -224,8 +248,6 @@ def _format(keeper: Keeper) -> ExpertFormat:
 
 
 def _reading(source: Any, bank: Bank, folder: Path, *, cold: bool) -> float:
-    import os
-
     times = []
     for expert in np.random.default_rng(1).permutation(128)[:64].tolist():
         if cold:
