@@ -229,8 +229,8 @@ def test_reuse_can_be_bounded_and_turned_off(tmp_path: Path) -> None:
 def test_the_tenth_turn_begins_at_once(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """A history of 6,000 tokens and a message of 64: 1/20 of the time without reuse, or less."""
     folder = write_checkpoint(
-        tmp_path / "model", dtype="F32", vocab_size=VOCAB, hidden_size=256,
-        intermediate_size=512, num_hidden_layers=4, max_position_embeddings=8192,
+        tmp_path / "model", dtype="F32", vocab_size=VOCAB, hidden_size=128,
+        intermediate_size=256, num_hidden_layers=2, max_position_embeddings=8192,
     )  # fmt: skip
     engine = Engine(make_loader(folder), VOCAB, prefix_bytes=1 << 30)
     history = [(7 * n) % 500 for n in range(6000)]
@@ -238,7 +238,7 @@ def test_the_tenth_turn_begins_at_once(tmp_path: Path, tokenizer: Tokenizer) -> 
     try:
         engine.prepare(history)
         wait_until_idle(engine)
-        for run in range(3):
+        for run in range(2):
             for known in (True, False):
                 start = [] if known else [501 + run]
                 prompt = [*start, *history, *((13 * n + run) % 500 for n in range(64))]
