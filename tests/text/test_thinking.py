@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizer import write_small_tokenizer
 
+from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.thinking import (
     Segment,
     ThinkingParser,
@@ -366,3 +367,9 @@ def test_soft_switch(turns: list[tuple[str, str | None]], expected: bool | None)
 def test_soft_switch_reads_parts() -> None:
     parts = [{"type": "text", "text": "hi"}, {"type": "text", "text": " /no_think"}]
     assert soft_switch([{"role": "user", "content": parts}]) is False
+
+
+def test_the_early_stop_is_24_official_tokens(official: Tokenizer) -> None:
+    ids = EarlyStop(official).ids
+    assert ids[:4] == [271, 82796, 279, 7199]
+    assert (len(ids), ids[-3:]) == (24, [624, 151668, 271])
