@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--max-tokens", type=int, default=400)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.path.write_text(asyncio.run(picture(args)), encoding="utf-8")
 
 
