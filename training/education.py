@@ -17,7 +17,7 @@ from offtopic import words
 from phrases import SUBJECTS
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
-DRILL_SHARE, DRILL_LENGTH = 0.65, 5
+DRILL_SHARE, DRILL_LENGTH = 0.35, 5
 SMALL_WORDS = {
     "en": (
         words(
