@@ -108,7 +108,8 @@ def test_a_model_under_a_limit_says_the_same_and_stays_below_it(folder: Path) ->
     assert reply.peak_bytes - before <= made.total_bytes
     assert reply.experts is not None
     assert 0 < reply.experts.hit_rate < 1
-    assert reply.experts.syncs_per_token == 4
+    # One for each layer, and now and then one more while reading ahead is tried out.
+    assert 4 <= reply.experts.syncs_per_token < 5
 
 
 def test_limits_that_cannot_be(folder: Path) -> None:
