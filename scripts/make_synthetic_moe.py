@@ -48,9 +48,13 @@ SMALL = {
 
 def make(
     target: Path, shape: dict[str, Any], *, scales: str = "BF16", seed: int = 0,
-    skew: float = 1.5, layout: str = "records",
+    skew: float = 1.5, layout: str = "records", calm: float = 1.0,
 ) -> Path:  # fmt: skip
-    """Write the folder and return it. `skew` 0 makes all experts equally likely."""
+    """Write the folder and return it.
+
+    `skew` 0 makes all experts equally likely. `calm` scales what a layer adds to the residual
+    stream: in trained models that is little, so that the next layer's choice can be guessed.
+    """
     raw = _config(shape, scales)
     config = ModelConfig.from_dict(raw)
     outputs = [_output(name, full, scales) for name, full in mlx_shapes(config).items()]
@@ -64,7 +68,7 @@ def make(
         )
         with writer:
             for output in outputs:
-                for offset, block in _blocks(output, seed, skew):
+                for offset, block in _blocks(output, seed, skew, calm):
                     writer.write(output.name, offset, memoryview(block).cast("B"))
             writer.write_index(0)
     return target
@@ -89,7 +93,9 @@ def _output(name: str, shape: tuple[int, ...], scales: str) -> Output:
     return Output(name, "U32" if packed else scales, shape)
 
 
-def _blocks(output: Output, seed: int, skew: float) -> Iterator[tuple[int, NDArray[Any]]]:
+def _blocks(
+    output: Output, seed: int, skew: float, calm: float
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """The tensor along its first axis, at most 32 MB at a time."""
     rng = np.random.default_rng([seed, zlib.crc32(output.name.encode())])
     row = output.nbytes // output.shape[0]
@@ -97,11 +103,16 @@ def _blocks(output: Output, seed: int, skew: float) -> Iterator[tuple[int, NDArr
     for first in range(0, output.shape[0], step):
         count = min(step, output.shape[0] - first)
         shape = (count, *output.shape[1:])
-        yield first * row, _values(output, shape, first, rng, skew)
+        yield first * row, _values(output, shape, first, rng, skew, calm)
 
 
 def _values(
-    output: Output, shape: tuple[int, ...], first: int, rng: np.random.Generator, skew: float
+    output: Output,
+    shape: tuple[int, ...],
+    first: int,
+    rng: np.random.Generator,
+    skew: float,
+    calm: float,
 ) -> NDArray[Any]:
     if output.dtype == "U32":
         return rng.integers(0, 2**32, shape, np.uint32)
@@ -118,6 +129,8 @@ def _values(
         values = np.full(shape, columns**-0.5 / 4.6, np.float32)
         if output.name.endswith(".biases"):
             values *= -7.5
+        if ".o_proj." in output.name or ".down_proj." in output.name:
+            values *= calm
     values = values.astype(np.float32)
     return values if output.dtype == "F32" else _bf16(values)
 

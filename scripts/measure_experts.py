@@ -165,7 +165,7 @@ def _bare_read(folder: Path) -> float:
 
 def governor(args: argparse.Namespace) -> dict[str, Any]:
     """Each fixed way and the governor, with the disk slowed to some multiples of computing."""
-    folder = synthetic_model(args.work, "governed", GOVERNED, scales="F32", skew=1.0)
+    folder = synthetic_model(args.work, "governed", GOVERNED, scales="F32", skew=1.0, calm=0.1)
     resident = Side(Keeper(open_weights(folder)))
     compute = statistics.median(timed(time.perf_counter, resident)[0] for _ in range(20))
     found: dict[str, Any] = {"compute_ms_per_token": compute}
@@ -193,17 +193,21 @@ def _governed(args: argparse.Namespace, folder: Path, ratio: float, resident: Si
         side.token()
     choice = pool.common.governor.choice
     fixed: dict[str, list[float]] = {name: [] for name in WAYS}
+    stalled, asked = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0.0)
     ahead = pool.counts.copy()
     for _ in range(args.rounds):
         for name, way in WAYS.items():
             pool.common.governor = Governor([way])
             side.token()
-            fixed[name] += [timed(time.perf_counter, side)[0] for _ in range(3)]
+            before = pool.counts.copy()
+            fixed[name] += [timed(time.perf_counter, side)[0] for _ in range(4)]
+            counts = pool.counts.minus(before)
+            stalled[name] += counts.stall_seconds
+            asked[name] += counts.useful_bytes / throttle.bytes_per_second
     ahead = pool.counts.minus(ahead)
     side.keeper.close()
     medians = {name: statistics.median(times) for name, times in fixed.items()}
-    reading = ratio * compute
-    hidden = {name: 1 - (value - compute) / reading for name, value in medians.items()}
+    hidden = {name: 1 - stalled[name] / asked[name] for name in WAYS}
     return {
         "compute_ms": compute,
         "ms_per_token": medians,

@@ -46,6 +46,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     options.add_model(parser)
     options.add_thinking(parser)
     options.add_memory(parser)
+    parser.add_argument("--verbose", action="store_true", help="say where the memory goes")
     parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before TEXT"
@@ -67,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     from qwen3_mlx import hub
 
     with qwen3_mlx.load(name, **options.memory(args)) as model:
+        if args.verbose and model.plan is not None:
+            from qwen3_mlx_app.fit_command import plan_lines
+
+            print("\n".join(plan_lines(model.plan)), file=sys.stderr)
         if args.model:
             hub.remember_model(name)
         generation = model.stream(

@@ -36,12 +36,9 @@ class CompiledStep:
         pairs = zip(model.blocks, model.blocks[1:], strict=False)
         self._enter: Callable[..., Arrays] = mx.compile(partial(_enter, model))
         self._bridges: list[Callable[..., Arrays]] = [
-            _unless_streamed(block, partial(_bridge, block, following))
-            for block, following in pairs
+            _compiled(block, partial(_bridge, following)) for block, following in pairs
         ]
-        self._leave: Callable[..., mx.array] = _unless_streamed(
-            model.blocks[-1], partial(_leave, model)
-        )
+        self._leave: Callable[..., mx.array] = _compiled(model.blocks[-1], partial(_leave, model))
 
     def __call__(self, ids: mx.array, cache: KVStore) -> mx.array:
         """Token ids (B, 1) -> logits (B, V); the cache grows by one position."""
@@ -55,12 +52,25 @@ class CompiledStep:
             mixed = block.attention.attend(q, keys, values, mask)
             if layer < last:
                 x, q, k, v = self._bridges[layer](x, mixed, offset)
-        return self._leave(x, mixed)
+        return self._leave(x, mixed, offset)
 
 
-def _unless_streamed(block: Block, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, or as it is: a streamed layer looks at values on the way."""
-    return function if block.streamed else mx.compile(function)
+def _compiled(block: Block, then: Callable[..., Any]) -> Callable[..., Any]:
+    """(x, mixed, offset) through the rest of a block and what follows it, as one unit.
+
+    A streamed layer looks at its router's choice on the way, to read experts. It becomes two
+    units, one on either side of that.
+    """
+    if not block.streamed:
+        return mx.compile(lambda x, mixed, offset: then(block.after(x, mixed), offset))
+    begin = mx.compile(block.choose)
+    end = mx.compile(lambda h, out, weights, offset: then(block.combine(h, out, weights), offset))
+
+    def run(x: mx.array, mixed: mx.array, offset: mx.array) -> Any:
+        h, tokens, chosen, weights = begin(x, mixed)
+        return end(h, block.experts(tokens, chosen, decoding=True), weights, offset)
+
+    return run
 
 
 def _enter(model: Qwen3Model, ids: mx.array, offset: mx.array) -> Arrays:
@@ -68,12 +78,9 @@ def _enter(model: Qwen3Model, ids: mx.array, offset: mx.array) -> Arrays:
     return (x, *model.blocks[0].before(x, offset))
 
 
-def _bridge(
-    block: Block, following: Block, x: mx.array, mixed: mx.array, offset: mx.array
-) -> Arrays:
-    x = block.after(x, mixed)
+def _bridge(following: Block, x: mx.array, offset: mx.array) -> Arrays:
     return (x, *following.before(x, offset))
 
 
-def _leave(model: Qwen3Model, x: mx.array, mixed: mx.array) -> mx.array:
-    return model.logits(model.blocks[-1].after(x, mixed)[:, -1])
+def _leave(model: Qwen3Model, x: mx.array, offset: mx.array) -> mx.array:
+    return model.logits(x[:, -1])

@@ -16,7 +16,7 @@ from qwen3_mlx.model.attention import Attention, KVStore
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.linear import Embedding, Matrix, QuantizedEmbedding
 from qwen3_mlx.model.mlp import Mlp
-from qwen3_mlx.model.moe import MoE
+from qwen3_mlx.model.moe import Experts, MoE, combine
 
 __all__ = ["Block", "Patience", "Qwen3Model"]
 
@@ -46,6 +46,25 @@ class Block:
         """From the attention's values (B, L, H C) to the next layer's input (B, L, D)."""
         h = x + self.attention.out(mixed)
         return h + self.mlp(mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps))
+
+    def choose(self, x: mx.array, mixed: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        """The first part of `after` in a sparse layer: residual (B, L, D) and `MoE.choose`."""
+        h = x + self.attention.out(mixed)
+        return h, *self._moe.choose(mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps))
+
+    def combine(self, h: mx.array, out: mx.array, weights: mx.array) -> mx.array:
+        """The last part: residual, expert outputs (N, T, D) and their weights -> (B, L, D)."""
+        return h + combine(out, weights).reshape(h.shape)
+
+    @property
+    def experts(self) -> Experts:
+        """The experts of a sparse layer, which run between `choose` and `combine`."""
+        return self._moe.experts
+
+    @property
+    def _moe(self) -> MoE:
+        assert isinstance(self.mlp, MoE)
+        return self.mlp
 
     def arrays(self) -> list[mx.array]:
         """Every array of weights."""
