@@ -193,7 +193,7 @@ def _governed(args: argparse.Namespace, folder: Path, ratio: float, resident: Si
         side.token()
     choice = pool.common.governor.choice
     fixed: dict[str, list[float]] = {name: [] for name in WAYS}
-    stalled, asked = dict.fromkeys(WAYS, 0.0), dict.fromkeys(WAYS, 0.0)
+    asked: list[float] = []
     ahead = pool.counts.copy()
     for _ in range(args.rounds):
         for name, way in WAYS.items():
@@ -202,14 +202,15 @@ def _governed(args: argparse.Namespace, folder: Path, ratio: float, resident: Si
             before = pool.counts.copy()
             fixed[name] += [timed(time.perf_counter, side)[0] for _ in range(4)]
             counts = pool.counts.minus(before)
-            stalled[name] += counts.stall_seconds
-            asked[name] += counts.useful_bytes / throttle.bytes_per_second
+            asked.append(1e3 * counts.useful_bytes / throttle.bytes_per_second / 4)
     ahead = pool.counts.minus(ahead)
     side.keeper.close()
     medians = {name: statistics.median(times) for name, times in fixed.items()}
-    hidden = {name: 1 - stalled[name] / asked[name] for name in WAYS}
+    reading = statistics.mean(asked)
+    hidden = {name: (medians["inline"] - value) / reading for name, value in medians.items()}
     return {
         "compute_ms": compute,
+        "read_ms_per_token": reading,
         "ms_per_token": medians,
         "read_time_hidden": hidden,
         "governor": choice,

@@ -53,9 +53,9 @@ class Governor:
         self,
         ways: Sequence[Way],
         *,
-        trial: int = 4,
-        rounds: int = 3,
-        hold: int = 256,
+        trial: int = 5,
+        rounds: int = 5,
+        hold: int = 400,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._ways, self._trial, self._rounds, self._hold = tuple(ways), trial, rounds, hold

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import mlx.core as mx
 
+from qwen3_mlx.errors import ExpertReadError
 from qwen3_mlx.experts.ahead import Oracle
 from qwen3_mlx.experts.counts import Counts
 from qwen3_mlx.experts.governor import Governor, Way
@@ -51,6 +53,7 @@ class Shared:
         self.counts = common.counts
         self.guesses: list[Guess | None] = [None, None]  # what is being read into each half
         self._readers = readers
+        self._flying: list[Ticket] = []
         self._abandoned: list[Ticket] = []
 
     @property
@@ -72,7 +75,9 @@ class Shared:
         self.counts.reads += len(reads)
         self.counts.useful_bytes += len(reads) * bank.format.nbytes
         if self.way.threads:
-            return self._readers.start(reads, self.way.threads)
+            ticket = self._readers.start(reads, self.way.threads)
+            self._flying.append(ticket)
+            return ticket
         began = time.perf_counter()
         ticket = Ticket(0)
         try:
@@ -91,11 +96,10 @@ class Shared:
         began = time.perf_counter()
         try:
             ticket.wait(self.common.patience.deadline)
-        except TimeoutError:
-            self._abandoned.append(ticket)
-            raise
         finally:
             self.counts.stall_seconds += time.perf_counter() - began
+            if ticket.done and ticket in self._flying:
+                self._flying.remove(ticket)
         self.counts.read_bytes += ticket.nbytes
 
     def guess(self, number: int, layer: int, experts: Sequence[int]) -> None:
@@ -130,16 +134,29 @@ class Shared:
             return False
         return True
 
+    def abandon(self) -> None:
+        """A step was given up: nobody waits any more for what is being read for it."""
+        self._abandoned, self._flying = [*self._abandoned, *self._flying], []
+
     def _finish_abandoned(self) -> None:
-        """Reads that nobody waits for still write into their slots: let them end first."""
+        """Abandoned reads still write into their slots: let them end before any other begins.
+
+        Raises:
+            TimeoutError: the deadline passed first.
+        """
         while self._abandoned:
-            ticket = self._abandoned.pop()
-            try:
-                self.wait(ticket)
-            except TimeoutError:
-                raise
-            except Exception:  # it belongs to a request that is over
-                continue
+            with suppress(ExpertReadError):  # it belongs to a step that is over
+                self.wait(self._abandoned[-1])
+            self._abandoned.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An expert on its way into a slot."""
+
+    expert: int
+    slot: int
+    ticket: Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +216,10 @@ class StreamedExperts:
             if N * T < SORT_FROM and len(wanted) <= self.bank.capacity:
                 return self._at_once(x, flat, wanted, missing, (N, T), guess)
             return run_in_waves(self, x, flat, T)
+        except BaseException:
+            self._empty = sorted(set(range(self.bank.capacity)) - set(self.where.values()))
+            self.shared.abandon()
+            raise
         finally:
             self._count(N, len(wanted), len(missing), before, decoding)
 
@@ -246,14 +267,20 @@ class StreamedExperts:
         slots = self.place(missing, set(wanted)) if missing else []
         by_expert = dict(zip(missing, slots, strict=True))
         places = [by_expert[expert] for expert in late]
-        ticket = self.begin(late, places) if late else None
+        pending: list[_Pending] = []
+        ticket: Ticket | None = None
+        if self.shared.way.overlap:
+            pending = [_Pending(e, s, self.begin([e], [s]))
+                       for e, s in zip(late, places, strict=True)]  # fmt: skip
+        else:
+            ticket = self.begin(late, places) if late else None
         if len(late) < len(missing):
             self._take_over(guessed, {e: s for e, s in by_expert.items() if e in guessed})
         if guess is not None and self._oracle is not None:
             self._oracle.read_ahead(guess, self.shared)
+        if pending:
+            return self._overlapped(x, flat, pending, shape)
         if ticket is not None:
-            if self.shared.way.overlap and len(late) < len(wanted) and not ticket.done:
-                return self._overlapped(x, flat, late, places, ticket, shape)
             self.end(ticket, late, places)
         index = mx.array([self.where[expert] for expert in flat]).reshape(shape)
         out = self.bank.experts(x, index)
@@ -274,22 +301,31 @@ class StreamedExperts:
         self.where.update(slots)
 
     def _overlapped(
-        self, x: mx.array, flat: list[int], missing: list[int], slots: list[int],
-        ticket: Ticket, shape: tuple[int, int],
-    ) -> mx.array:  # fmt: skip
-        """Compute the hits while the misses are read."""
-        T, late = shape[1], set(missing)
-        hits = [place for place, expert in enumerate(flat) if expert not in late]
-        misses = [place for place, expert in enumerate(flat) if expert in late]
-        early = self._rows(x, hits, flat, T)
-        mx.async_eval(early)
-        self.end(ticket, missing, slots)
-        both = mx.concatenate([early, self._rows(x, misses, flat, T)])
-        self.bank.used_by(both)
+        self, x: mx.array, flat: list[int], pending: list[_Pending], shape: tuple[int, int]
+    ) -> mx.array:
+        """Compute the hits while the misses are read, and each miss while the next is read."""
+        late = {each.expert for each in pending}
+        order = [place for place, expert in enumerate(flat) if expert not in late]
+        outs = [self._rows(x, order, flat, shape[1])] if order else []
+        mx.async_eval(outs)
+        while pending:
+            self.end(pending[0].ticket, [pending[0].expert], [pending[0].slot])
+            come = {each.expert for each in pending[1:] if each.ticket.done}
+            for each in pending[1:]:
+                if each.expert in come:
+                    self.end(each.ticket, [each.expert], [each.slot])
+            come.add(pending[0].expert)
+            pending = [each for each in pending if each.expert not in come]
+            places = [place for place, expert in enumerate(flat) if expert in come]
+            outs.append(self._rows(x, places, flat, shape[1]))
+            mx.async_eval(outs[-1])
+            order += places
+        together = mx.concatenate(outs)
+        self.bank.used_by(together)
         back = [0] * len(flat)
-        for row, place in enumerate([*hits, *misses]):
+        for row, place in enumerate(order):
             back[place] = row
-        return both[mx.array(back)].reshape(*shape, -1)
+        return together[mx.array(back)].reshape(*shape, -1)
 
     def _rows(self, x: mx.array, places: list[int], flat: list[int], T: int) -> mx.array:
         rows = x[mx.array([place // T for place in places])]

@@ -126,7 +126,7 @@ def test_the_governor_finds_the_fastest_way(best: str, noise: float) -> None:
     world = World({name: 1.0 if name == best else 1.25 for name in WAYS}, noise)
     governor = Governor(list(WAYS.values()), clock=world.clock)
     assert governor.choice == "measuring"
-    world.run(governor, 4 * 4 * 3 + 1)
+    world.run(governor, 4 * 5 * 5 + 1)
     assert governor.choice == best
     assert set(world.run(governor, 200)) == {best}
 
@@ -134,10 +134,10 @@ def test_the_governor_finds_the_fastest_way(best: str, noise: float) -> None:
 def test_the_governor_notices_that_the_disk_changed() -> None:
     world = World({"inline": 1.0, "threads": 1.3, "overlap": 1.2, "prefetch": 1.4}, 0.0)
     governor = Governor(list(WAYS.values()), hold=50, clock=world.clock)
-    world.run(governor, 60)
+    world.run(governor, 110)
     assert governor.choice == "inline"
     world.seconds |= {"inline": 3.0}
-    world.run(governor, 120)
+    world.run(governor, 200)
     assert governor.choice == "overlap"
 
 
@@ -145,7 +145,7 @@ def test_pauses_do_not_count() -> None:
     """Between two answers minutes may pass; that is nobody's step."""
     world = World(dict.fromkeys(WAYS, 1.0) | {"overlap": 0.9}, 0.0)
     governor = Governor(list(WAYS.values()), clock=world.clock)
-    for _ in range(60):
+    for _ in range(80):
         world.run(governor, 3)
         governor.pause()
         world.now += 1000
