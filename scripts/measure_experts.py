@@ -165,7 +165,7 @@ def _bare_read(folder: Path) -> float:
 
 def governor(args: argparse.Namespace) -> dict[str, Any]:
     """Each fixed way and the governor, with the disk slowed to some multiples of computing."""
-    folder = synthetic_model(args.work, "governed", GOVERNED, scales="F32", skew=1.0, calm=0.1)
+    folder = synthetic_model(args.work, "governed", GOVERNED, scales="F32", skew=1.0, calm=0.03)
     resident = Side(Keeper(open_weights(folder)))
     compute = statistics.median(timed(time.perf_counter, resident)[0] for _ in range(20))
     found: dict[str, Any] = {"compute_ms_per_token": compute}
@@ -177,15 +177,15 @@ def governor(args: argparse.Namespace) -> dict[str, Any]:
 def _governed(args: argparse.Namespace, folder: Path, ratio: float, resident: Side) -> Any:
     throttle = Throttle(1e12)
     options = {"governor": "auto", "throttle": throttle, "hold": 10**9}
-    side = Side(Keeper(open_weights(folder), slots=32, experts=options))
+    side = Side(Keeper(open_weights(folder), slots=32, experts=options | {"governor": "inline"}))
     pool = side.keeper.pool
     assert pool is not None
     for _ in range(12):
         side.token()
     before = pool.counts.copy()
-    for _ in range(8):
+    for _ in range(40):
         side.token()
-    per_token = pool.counts.minus(before).read_bytes / 8
+    per_token = pool.counts.minus(before).useful_bytes / 40
     compute = statistics.median(timed(time.perf_counter, resident)[0] for _ in range(10))
     throttle.bytes_per_second = per_token / (ratio * compute / 1e3)
     pool.common.governor = Governor(list(WAYS.values()), hold=10**9)

@@ -37,10 +37,11 @@ class Ticket:
     def __init__(self, count: int) -> None:
         self._left, self._lock, self._done = count, threading.Lock(), threading.Event()
         self._fault: BaseException | None = None
-        self.nbytes = 0
-        self.finished = 0.0
+        self.nbytes, self._counted = 0, False
+        #: Set by whoever no longer wants reads that have not begun.
+        self.cancelled = False
         if not count:
-            self._end()
+            self._done.set()
 
     def tell(self, nbytes: int, fault: BaseException | None = None) -> None:
         """One read is over. Called by the thread that made it."""
@@ -50,7 +51,7 @@ class Ticket:
             self._left -= 1
             left = self._left
         if not left:
-            self._end()
+            self._done.set()
 
     def wait(self, deadline: float | None = None) -> None:
         """Block until all reads are over.
@@ -69,14 +70,15 @@ class Ticket:
         if self._fault is not None:
             raise _as_read_error(self._fault)
 
+    def take_bytes(self) -> int:
+        """The bytes that were read, once; 0 when asked again."""
+        counted, self._counted = self._counted, True
+        return 0 if counted else self.nbytes
+
     @property
     def done(self) -> bool:
         """Whether `wait` would return at once."""
         return self._done.is_set()
-
-    def _end(self) -> None:
-        self.finished = time.perf_counter()
-        self._done.set()
 
 
 class Readers:
@@ -135,6 +137,9 @@ def _serve(source: Source, inbox: queue.SimpleQueue[tuple[Read, Ticket] | None])
     """A reader's life. It holds no reference to the `Readers`, so those can be collected."""
     while (item := inbox.get()) is not None:
         read, ticket = item
+        if ticket.cancelled:
+            ticket.tell(0)
+            continue
         try:
             ticket.tell(source.read(read.layer, read.expert, read.into))
         except BaseException as error:

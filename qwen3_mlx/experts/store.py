@@ -52,6 +52,10 @@ class Source(Protocol):
         """Let go of the files. May be called twice."""
 
 
+#: By so much a sleep may be longer than asked, seconds; the rest is spent looking at the clock.
+_OVERSLEEP = 3e-4
+
+
 @dataclass(slots=True)
 class Throttle:
     """Makes reads take as long as on a disk of `bytes_per_second`, one after another."""
@@ -66,7 +70,7 @@ class Throttle:
             self._free = max(began, self._free) + nbytes / self.bytes_per_second
             until = self._free
         while (left := until - time.perf_counter()) > 0:
-            time.sleep(left)
+            time.sleep(left - _OVERSLEEP if left > 2 * _OVERSLEEP else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,33 @@ from qwen3_mlx.model.qwen3 import Patience
 __all__ = ["Common", "Shared", "StreamedExperts"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An expert that is being read into a slot of a scratch half."""
+
+    expert: int
+    slot: int
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class _Miss:
+    """Experts on their way into slots; `ahead` is the scratch slot of one that was guessed."""
+
+    experts: list[int]
+    slots: list[int]
+    ticket: Ticket
+    ahead: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Experts that are read before their layer asks for them."""
+
+    layer: int
+    coming: list[_Pending]
+
+
 class Common:
     """What all layers share: counts, the governor, how long to wait, a trace if one is wanted."""
 
@@ -100,39 +127,42 @@ class Shared:
             self.counts.stall_seconds += time.perf_counter() - began
             if ticket.done and ticket in self._flying:
                 self._flying.remove(ticket)
-        self.counts.read_bytes += ticket.nbytes
+        self.counts.read_bytes += ticket.take_bytes()
 
     def guess(self, number: int, layer: int, experts: Sequence[int]) -> None:
         """Begin to read experts that a layer may want into a half of the scratch bank."""
         self.forget(number)
         half = self.halves[number]
-        experts = experts[: half.capacity]
-        if not experts:
-            return
         half.settle()
-        reads = [Read(layer, e, half.destination(slot)) for slot, e in enumerate(experts)]
-        ticket = self._readers.start(reads, self.way.threads)
-        self.counts.launched += len(experts)
-        self.guesses[number] = Guess(layer, {e: slot for slot, e in enumerate(experts)}, ticket)
+        coming = [
+            _Pending(e, slot, self._readers.start(
+                [Read(layer, e, half.destination(slot))], self.way.threads))
+            for slot, e in enumerate(experts[: half.capacity])
+        ]  # fmt: skip
+        self.guesses[number] = Guess(layer, coming)
 
-    def guessed(self, number: int, layer: int) -> dict[int, int]:
-        """Experts of this layer that are, or soon will be, in a half, with their slots."""
+    def guessed(self, number: int, layer: int, wanted: Collection[int]) -> dict[int, _Pending]:
+        """Of what was guessed for this layer, what it wants; the rest is not read any more."""
         guess = self.guesses[number]
-        return guess.slots if guess is not None and guess.layer == layer else {}
+        if guess is None or guess.layer != layer:
+            return {}
+        for each in guess.coming:
+            each.ticket.cancelled = each.ticket.cancelled or each.expert not in wanted
+        return {each.expert: each for each in guess.coming if not each.ticket.cancelled}
 
-    def forget(self, number: int) -> bool:
-        """Wait for what is being read into a half; whether it came without a fault."""
-        guess, self.guesses[number] = self.guesses[number], None
+    def forget(self, number: int) -> None:
+        """Wait until nothing is being read into a half, whatever becomes of it."""
+        guess = self.guesses[number]
         if guess is None:
-            return False
+            return
         self._finish_abandoned()
-        try:
-            self.wait(guess.ticket)
-        except TimeoutError:
-            raise
-        except Exception:  # whoever needs the expert will read it again, and hear of the fault
-            return False
-        return True
+        for each in guess.coming:
+            each.ticket.cancelled = True
+        for each in guess.coming:
+            with suppress(ExpertReadError):  # whoever needs it reads it again, and hears of it
+                self.wait(each.ticket)
+            self.counts.launched += each.ticket.nbytes > 0
+        self.guesses[number] = None
 
     def abandon(self) -> None:
         """A step was given up: nobody waits any more for what is being read for it."""
@@ -148,24 +178,6 @@ class Shared:
             with suppress(ExpertReadError):  # it belongs to a step that is over
                 self.wait(self._abandoned[-1])
             self._abandoned.pop()
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """An expert on its way into a slot."""
-
-    expert: int
-    slot: int
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """Experts that are read before their layer asks for them."""
-
-    layer: int
-    slots: dict[int, int]
-    ticket: Ticket
 
 
 class StreamedExperts:
@@ -262,60 +274,66 @@ class StreamedExperts:
         shape: tuple[int, int], guess: mx.array | None,
     ) -> mx.array:  # fmt: skip
         """All wanted experts have a slot: one product, or two if hits need not wait."""
-        guessed = self.shared.guessed(self.layer % 2, self.layer)
-        late = [expert for expert in missing if expert not in guessed]
-        slots = self.place(missing, set(wanted)) if missing else []
-        by_expert = dict(zip(missing, slots, strict=True))
-        places = [by_expert[expert] for expert in late]
-        pending: list[_Pending] = []
-        ticket: Ticket | None = None
-        if self.shared.way.overlap:
-            pending = [_Pending(e, s, self.begin([e], [s]))
-                       for e, s in zip(late, places, strict=True)]  # fmt: skip
-        else:
-            ticket = self.begin(late, places) if late else None
-        if len(late) < len(missing):
-            self._take_over(guessed, {e: s for e, s in by_expert.items() if e in guessed})
+        misses = self._begin_misses(missing, wanted)
         if guess is not None and self._oracle is not None:
             self._oracle.read_ahead(guess, self.shared)
-        if pending:
-            return self._overlapped(x, flat, pending, shape)
-        if ticket is not None:
-            self.end(ticket, late, places)
+        if misses and self.shared.way.overlap:
+            return self._overlapped(x, flat, misses, shape)
+        for miss in misses:
+            self._finish(miss)
         index = mx.array([self.where[expert] for expert in flat]).reshape(shape)
         out = self.bank.experts(x, index)
         self.bank.used_by(out)
         return out
 
-    def _take_over(self, guessed: dict[int, int], slots: dict[int, int]) -> None:
-        """Experts that were read ahead: from the scratch half into slots, or read if it failed."""
-        number = self.layer % 2
-        half, shared = self.shared.halves[number], self.shared
-        if not shared.forget(number):
-            self.end(self.begin(list(slots), list(slots.values())), list(slots), [*slots.values()])
+    def _begin_misses(self, missing: list[int], wanted: list[int]) -> list[_Miss]:
+        """Start to read what is missing, and find what was read ahead of time."""
+        ahead = self.shared.guessed(self.layer % 2, self.layer, missing)
+        if not missing:
+            return []
+        slots = dict(zip(missing, self.place(missing, set(wanted)), strict=True))
+        late = [expert for expert in missing if expert not in ahead]
+        together = [[expert] for expert in late] if self.shared.way.overlap else [late]
+        misses = [
+            _Miss(experts, places, self.begin(experts, places))
+            for experts in together
+            if experts and (places := [slots[expert] for expert in experts])
+        ]
+        return misses + [
+            _Miss([each.expert], [slots[each.expert]], each.ticket, each.slot)
+            for each in ahead.values()
+        ]
+
+    def _finish(self, miss: _Miss) -> None:
+        """Wait for experts until they are in their slots."""
+        if miss.ahead is None:
+            self.end(miss.ticket, miss.experts, miss.slots)
             return
-        for expert, slot in slots.items():
-            self.bank.copy_from(half, guessed[expert], slot)
-        shared.counts.used += len(slots)
-        shared.counts.useful_bytes += len(slots) * self.bank.format.nbytes
-        self.where.update(slots)
+        shared = self.shared
+        try:
+            shared.wait(miss.ticket)
+        except ExpertReadError:  # read it again: the fault may be over, or is told now
+            self.end(self.begin(miss.experts, miss.slots), miss.experts, miss.slots)
+            return
+        self.bank.copy_from(shared.halves[self.layer % 2], miss.ahead, miss.slots[0])
+        shared.counts.used += 1
+        shared.counts.useful_bytes += self.bank.format.nbytes
+        self.where[miss.experts[0]] = miss.slots[0]
 
     def _overlapped(
-        self, x: mx.array, flat: list[int], pending: list[_Pending], shape: tuple[int, int]
+        self, x: mx.array, flat: list[int], misses: list[_Miss], shape: tuple[int, int]
     ) -> mx.array:
         """Compute the hits while the misses are read, and each miss while the next is read."""
-        late = {each.expert for each in pending}
+        late = {expert for miss in misses for expert in miss.experts}
         order = [place for place, expert in enumerate(flat) if expert not in late]
         outs = [self._rows(x, order, flat, shape[1])] if order else []
         mx.async_eval(outs)
-        while pending:
-            self.end(pending[0].ticket, [pending[0].expert], [pending[0].slot])
-            come = {each.expert for each in pending[1:] if each.ticket.done}
-            for each in pending[1:]:
-                if each.expert in come:
-                    self.end(each.ticket, [each.expert], [each.slot])
-            come.add(pending[0].expert)
-            pending = [each for each in pending if each.expert not in come]
+        while misses:
+            ready = [miss for miss in misses if miss.ticket.done] or misses[:1]
+            misses = [miss for miss in misses if miss not in ready]
+            for miss in ready:
+                self._finish(miss)
+            come = {expert for miss in ready for expert in miss.experts}
             places = [place for place, expert in enumerate(flat) if expert in come]
             outs.append(self._rows(x, places, flat, shape[1]))
             mx.async_eval(outs[-1])
