@@ -17,7 +17,7 @@ from offtopic import words
 from phrases import SUBJECTS
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
-DRILL_SHARE, DRILL_LENGTH = 0.35, 5
+DRILL_SHARE, DRILL_LENGTH = 0.5, 5
 SMALL_WORDS = {
     "en": (
         words(
@@ -120,11 +120,11 @@ def _too_hard(lang: str, rng: Random) -> Turn:
 
 
 COURSES: tuple[tuple[Callable[[str, Random], Turn], float], ...] = (
-    (_sum, 0.60),
+    (_sum, 0.56),
     (_talk, 0.26),
     (_unknown, 0.08),
     (_too_hard, 0.03),
-    (_name, 0.03),
+    (_name, 0.07),
 )
 
 
