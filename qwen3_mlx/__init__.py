@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ThinkingDelta,
         ThinkingDone,
         Timing,
+        TokenLogprob,
         Usage,
     )
     from qwen3_mlx.generation import TextGeneration
@@ -70,6 +71,7 @@ __all__ = [
     "ThinkingDelta",
     "ThinkingDone",
     "Timing",
+    "TokenLogprob",
     "UnsupportedModelError",
     "Usage",
     "__version__",

@@ -154,6 +154,7 @@ class Qwen3:
         min_thinking: int = 0,
         loop_guard: bool = True,
         overflow: Literal["error", "drop-oldest"] = "error",
+        logprobs: int | None = None,
     ) -> Reply:
         """Ask and wait for the whole reply; the arguments are those of `stream`.
 
@@ -166,6 +167,7 @@ class Qwen3:
             prompt, thinking=thinking, system=system, sampling=sampling, max_tokens=max_tokens,
             stop=stop, seed=seed, timeout=timeout, raw=raw, thinking_budget=thinking_budget,
             min_thinking=min_thinking, loop_guard=loop_guard, overflow=overflow,
+            logprobs=logprobs,
         ).result()  # fmt: skip
 
     def stream(
@@ -184,6 +186,7 @@ class Qwen3:
         min_thinking: int = 0,
         loop_guard: bool = True,
         overflow: Literal["error", "drop-oldest"] = "error",
+        logprobs: int | None = None,
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -210,6 +213,8 @@ class Qwen3:
             overflow: what happens to a conversation that is too long for the context: an
                 error, or its oldest turns are left out (never the system prompt), which the
                 reply's notices tell.
+            logprobs: put the log-probability of each drawn token into the reply, beside so
+                many of the likeliest tokens (0 to 20); None for nothing.
 
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
@@ -261,6 +266,7 @@ class Qwen3:
             seed=seed,
             deadline=wishes.deadline(timeout),
             room=room,
+            logprobs=wishes.logprobs(logprobs),
         )
         generation.attach(request)
         self._engine.submit(request)

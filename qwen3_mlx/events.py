@@ -26,6 +26,7 @@ __all__ = [
     "ThinkingDone",
     "ThoughtEnd",
     "Timing",
+    "TokenLogprob",
     "Usage",
 ]
 
@@ -63,6 +64,20 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A drawn token: its id, its text alone, its log-probability, and the likeliest tokens.
+
+    `top` holds (id, text, log-probability), likeliest first. All are of the model's own
+    distribution, before temperature, top-k, penalties and whatever else shapes the draw.
+    """
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A finished answer.
 
@@ -71,6 +86,8 @@ class Reply:
     or the context is used up), "cancelled", "timeout" or "repetition" (the answer went round
     in circles); the text so far is kept in each. `notices` are the texts of all `Notice`s.
     `experts` says what was read from disk, where experts are (a memory limit was set).
+    `logprobs` has an entry for each token that was drawn, thought and tags included, where
+    they were asked for; tokens that were forced into the text have none.
     """
 
     text: str
@@ -83,6 +100,7 @@ class Reply:
     thought_ended_by: ThoughtEnd = ""
     notices: tuple[str, ...] = ()
     experts: ExpertStats | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from qwen3_mlx.events import (
     ThinkingDone,
     ThoughtEnd,
     Timing,
+    TokenLogprob,
     Usage,
 )
 from qwen3_mlx.statistics import ExpertStats
@@ -310,6 +311,25 @@ class TextGeneration:
             thought_ended_by=self._thought_ended_by,
             notices=self._notices,
             experts=self._experts(),
+            logprobs=self._logprobs(),
+        )
+
+    def _logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        if self.request is None or self.request.logprobs is None:
+            return None
+
+        def text(id: int) -> str:
+            return self._tokenizer.bytes_of(id, skip_special=False).decode("utf-8", "replace")
+
+        return tuple(
+            TokenLogprob(
+                odds.token,
+                text(odds.token),
+                odds.logprob,
+                tuple((each, text(each), value) for each, value in odds.top),
+            )
+            for odds in self.request.odds
+            if odds is not None
         )
 
 

@@ -12,7 +12,7 @@ from qwen3_mlx.memory import parse_bytes
 from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 
-__all__ = ["deadline", "limits", "prefix_bytes", "room", "room_to_make", "strings"]
+__all__ = ["deadline", "limits", "logprobs", "prefix_bytes", "room", "room_to_make", "strings"]
 
 
 def limits(
@@ -86,6 +86,13 @@ def deadline(timeout: float | None) -> float | None:
     if timeout <= 0:
         raise OptionError(f"timeout is {timeout:g} seconds, and must be above 0")
     return time.monotonic() + timeout
+
+
+def logprobs(asked: int | None) -> int | None:
+    """How many of the likeliest tokens to tell; as many as OpenAI's interface allows."""
+    if asked is not None and not 0 <= asked <= 20:
+        raise OptionError(f"logprobs is {asked}, and must be from 0 to 20")
+    return asked
 
 
 def strings(stop: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.mask import masked
+from qwen3_mlx.engine.odds import ComingOdds
 from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler
 from qwen3_mlx.model.compiled import CompiledStep
@@ -182,11 +183,16 @@ class Batch:
 def _draw(
     logits: mx.array, requests: Sequence[Request], sampler: Sampler, penalties: Penalties | None
 ) -> mx.array:
+    raw = logits
     if penalties is not None:
         logits = penalties.apply(logits)
     logits = masked(logits, [request.mask for request in requests])
     uniforms = [] if sampler.greedy else [request.uniform() for request in requests]
     drawn = sampler.draw(logits, uniforms)
+    for row, request in enumerate(requests):
+        if request.logprobs is not None:
+            part = slice(row, row + 1)
+            request.coming.append(ComingOdds(raw[part], drawn[part], request.logprobs))
     if penalties is not None:
         penalties.count(drawn)
     return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -12,6 +13,7 @@ from qwen3_mlx.events import FinishReason
 
 if TYPE_CHECKING:
     from qwen3_mlx.engine.mask import Mask
+    from qwen3_mlx.engine.odds import ComingOdds, Odds
 
 __all__ = ["Directive", "DrawRule", "Force", "Listener", "Request", "RequestStats", "Stop"]
 
@@ -110,6 +112,8 @@ class Request:
         deadline: time.monotonic() at which to end; None for never.
         room: the most tokens that may follow the prompt, drawn or forced; None for any.
         mask: what may be drawn; asked before each draw.
+        logprobs: tell the log-probability of each token, beside so many of the likeliest;
+            None for nothing. They come in `odds`, one for each id of `said`.
     """
 
     prompt: Sequence[int]
@@ -121,10 +125,13 @@ class Request:
     deadline: float | None = None
     room: int | None = None
     mask: Mask | None = None
+    logprobs: int | None = None
     cancelled: bool = False
     stats: RequestStats = field(default_factory=RequestStats)
     said: list[int] = field(init=False, default_factory=list)
     end: list[int] = field(init=False, default_factory=list)
+    odds: list[Odds | None] = field(init=False, default_factory=list)
+    coming: deque[ComingOdds] = field(init=False, default_factory=deque)
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,11 +163,16 @@ class Request:
         """A token was drawn and belongs to the text."""
         self.said.append(token)
         self.stats.tokens += 1
+        if self.logprobs is not None:
+            self.odds.append(self.coming.popleft().read(token))
 
     def force(self, wish: Force) -> None:
         """The text changes as a listener wished."""
-        del self.said[len(self.said) - wish.cut :]
-        self.said.extend(wish.ids)
+        kept = len(self.said) - wish.cut
+        self.said[kept:] = wish.ids
+        if self.logprobs is not None:
+            self.odds[kept:] = [None] * len(wish.ids)
+            self.coming.clear()
         self.stats.tokens -= wish.cut
         self.stats.forced += len(wish.ids)
 
