@@ -6,6 +6,7 @@ what to do next. The command line prints it and exits with status 2.
 
 __all__ = [
     "CheckpointError",
+    "DownloadPaused",
     "EngineError",
     "ExpertReadError",
     "HubError",
@@ -45,6 +46,13 @@ class UnsupportedModelError(Qwen3Error):
 
 class HubError(Qwen3Error):
     """The Hugging Face hub cannot be reached or refuses the request."""
+
+
+class DownloadPaused(HubError):
+    """A download was stopped on demand; what came is kept, and the next one goes on from it."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"the download of {model} is paused: pull it again to go on")
 
 
 class OutputExistsError(Qwen3Error):

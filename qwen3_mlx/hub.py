@@ -1,48 +1,63 @@
-"""From a name to a folder: the embedded model, a path, our own folder, the hub's cache, the hub.
+"""From a name to a folder: the embedded model, a path, our folder, the cache, LM Studio, the hub.
 
-Whatever is here already is used without a network. huggingface_hub is imported only when its
-cache or the hub itself must be asked.
+Whatever is here already is used without a network. huggingface_hub is imported only when the
+hub itself must be asked (`pulling.py`).
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from threading import Event
+from typing import TYPE_CHECKING
 
 from qwen3_mlx import catalogue
 from qwen3_mlx.checkpoint import open_checkpoint, read_json
-from qwen3_mlx.errors import CheckpointError, HubError, ModelNotFoundError, Qwen3Error
+from qwen3_mlx.errors import CheckpointError, ModelNotFoundError, Qwen3Error
+
+if TYPE_CHECKING:
+    from qwen3_mlx.pulling import Listener
 
 __all__ = [
     "cache_dir",
     "data_dir",
+    "find",
     "last_model",
+    "lm_studio_dirs",
     "local_models",
     "models_dir",
     "remember_model",
     "resolve",
+    "unfinished_downloads",
 ]
 
 TINY = Path(__file__).parent / "tiny"
 
-#: What is fetched: weights as safetensors, and text. Never pickles, never code.
-ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "LICENSE*"]
-
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
 
 
-def resolve(name: str, *, source: bool = False) -> Path:
+def resolve(
+    name: str,
+    *,
+    source: bool = False,
+    progress: Listener | None = None,
+    stop: Event | None = None,
+) -> Path:
     """The folder that a name means, downloaded if need be.
 
     Tried in this order: "tiny"; an existing path; then, for a catalogue name or a hub id,
-    a conversion in `models_dir()`, the Hugging Face cache, the hub. `source=True` skips the
-    conversions, for a caller that wants the original weights.
+    a conversion in `models_dir()`, the Hugging Face cache, LM Studio's folder, the hub.
+
+    Args:
+        name: what to find.
+        source: skip the conversions, for a caller that wants the original weights.
+        progress: hears how far a download is, file by file, from other threads.
+        stop: set it to pause a download.
 
     >>> resolve("tiny").name
     'tiny'
@@ -50,6 +65,7 @@ def resolve(name: str, *, source: bool = False) -> Path:
     Raises:
         ModelNotFoundError: nothing has this name.
         HubError: it is not on this machine, and the hub does not give it.
+        DownloadPaused: `stop` was set; what came is kept.
     """
     if name == "tiny":
         return TINY
@@ -57,8 +73,12 @@ def resolve(name: str, *, source: bool = False) -> Path:
     if os.path.exists(path):
         return Path(path)
     hub_id = _hub_id(name)
-    found = None if source else _converted(hub_id)
-    return found or _cached(hub_id) or _download(hub_id)
+    folder = _here(hub_id, source)
+    if folder is None:
+        from qwen3_mlx.pulling import pull_into  # not needed for what is here
+
+        folder = pull_into(cache_dir(), hub_id, lambda: _here(hub_id, source), progress, stop)
+    return folder
 
 
 def data_dir() -> Path:
@@ -70,6 +90,18 @@ def data_dir() -> Path:
         return Path.home() / "Library" / "Application Support" / "qwen3-mlx"
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "qwen3-mlx"
+
+
+def find(name: str, *, source: bool = False) -> Path | None:
+    """Like `resolve`, but never asks the hub: None for a model that must be downloaded first.
+
+    >>> find("tiny").name
+    'tiny'
+    """
+    path = os.path.expanduser(name)
+    if name == "tiny" or os.path.exists(path):
+        return resolve(name)
+    return _here(_hub_id(name), source)
 
 
 def models_dir() -> Path:
@@ -87,6 +119,20 @@ def cache_dir() -> Path:
         return Path(home).expanduser() / "hub"
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def lm_studio_dirs() -> Iterator[Path]:
+    """LM Studio's folders of models, ORG/NAME below each; the one that was set there first."""
+    user = Path.home()
+    home = user / ".lmstudio"
+    with suppress(OSError):
+        home = Path((user / ".lmstudio-home-pointer").read_text().strip() or home)
+    with suppress(CheckpointError):
+        chosen = read_json(home / "settings.json").get("downloadsFolder")
+        if isinstance(chosen, str) and chosen:
+            yield Path(chosen).expanduser()
+    yield home / "models"
+    yield user / ".cache" / "lm-studio" / "models"
 
 
 def last_model() -> str | None:
@@ -115,20 +161,29 @@ def remember_model(name: str) -> None:
 
 
 def local_models() -> Iterator[tuple[str, Path]]:
-    """Names and folders of the Qwen3 models on this machine, in our folder and in the cache."""
+    """Names and folders of the Qwen3 models here: in our folder, the cache, LM Studio's folder."""
     for config in sorted(models_dir().glob("*/config.json")):
         yield config.parent.name, config.parent
     for repo in sorted(cache_dir().glob("models--*")):
         hub_id = repo.name.removeprefix("models--").replace("--", "/", 1)
         snapshots = sorted(
-            repo.glob("snapshots/*/config.json"), key=lambda file: file.stat().st_mtime
+            repo.glob("snapshots/*/config.json"), key=lambda file: file.parent.stat().st_mtime
         )
         if snapshots and _is_qwen3(snapshots[-1]):
             yield hub_id, snapshots[-1].parent
+    seen = set()
+    for models in lm_studio_dirs():
+        for config in sorted(models.glob("*/*/config.json")):
+            if os.path.realpath(config) not in seen and _is_qwen3(config):
+                seen.add(os.path.realpath(config))
+                yield f"{config.parents[1].name}/{config.parent.name}", config.parent
 
 
-def _when(file: Path) -> float:
-    return file.stat().st_mtime if file.exists() else 0.0
+def unfinished_downloads() -> Iterator[tuple[str, int, int]]:
+    """Downloads that stopped on the way: hub id, bytes that are here, bytes in all."""
+    from qwen3_mlx.pulling import unfinished
+
+    return unfinished(cache_dir())
 
 
 def _is_qwen3(config: Path) -> bool:
@@ -170,6 +225,12 @@ def _hub_id(name: str) -> str:
     raise catalogue.unknown_name(name)
 
 
+def _here(hub_id: str, source: bool) -> Path | None:
+    """Where a hub id is on this machine."""
+    found = None if source else _converted(hub_id)
+    return found or _cached(hub_id) or _in_lm_studio(hub_id)
+
+
 def _converted(hub_id: str) -> Path | None:
     """A conversion in our folder: "Qwen3-4B-q4" for Qwen's own, "org--name-q4" for others."""
     base = hub_id.removeprefix("Qwen/").replace("/", "--")
@@ -181,93 +242,23 @@ def _converted(hub_id: str) -> Path | None:
 
 
 def _cached(hub_id: str) -> Path | None:
-    """The snapshot in the hub's cache, if every file that its index names is whole."""
-    if not (cache_dir() / f"models--{hub_id.replace('/', '--')}").exists():
+    """The snapshot in the hub's cache, if it is whole; a part only is downloaded further."""
+    repo = cache_dir() / f"models--{hub_id.replace('/', '--')}"
+    try:
+        commit = (repo / "refs" / "main").read_text().strip()
+        folder = repo / "snapshots" / commit
+        if not (folder / "tokenizer.json").exists() and any(repo.glob("blobs/*.incomplete")):
+            return None  # another program was stopped on the way
+        return open_checkpoint(folder).path
+    except (Qwen3Error, OSError, ValueError):
         return None
-    snapshot_download = _snapshot_download()
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        path = snapshot_download(
-            hub_id, cache_dir=cache_dir(), local_files_only=True, allow_patterns=ALLOWED
-        )
-        return open_checkpoint(path).path
-    except (Qwen3Error, OSError, HFValidationError):
-        return None  # nothing there, or a part only: the download goes on from what is there
 
 
-def _download(hub_id: str) -> Path:
-    snapshot_download = _snapshot_download()
-    try:
-        return Path(snapshot_download(hub_id, cache_dir=cache_dir(), allow_patterns=ALLOWED))
-    except Exception as error:
-        # Below this call are an HTTP client, a disk cache and a native transfer library, each
-        # with exceptions of its own; whichever it is, the person needs one sentence.
-        raise HubError(_sentence(hub_id, error)) from error
-
-
-def _snapshot_download() -> Callable[..., str]:
-    """The hub's own downloader, with its progress bars and without its telemetry."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is first imported
-    from huggingface_hub import snapshot_download
-
-    return cast("Callable[..., str]", snapshot_download)
-
-
-def _sentence(hub_id: str, error: BaseException) -> str:
-    reason, advice = _reason(hub_id, error)
-    return f"{hub_id} was not downloaded: {reason}; {advice}, or use `-m tiny`, which is built in"
-
-
-def _reason(hub_id: str, error: BaseException) -> tuple[str, str]:
-    """What happened and what to do, from the most telling exception of the chain."""
-    from huggingface_hub import constants, errors
-
-    chain = list(_chain(error))
-    for known in chain:
-        if isinstance(known, errors.GatedRepoError):
-            return (
-                "the hub asks for consent first",
-                f"accept its terms at {constants.ENDPOINT}/{hub_id} and run `hf auth login`",
-            )
-        if isinstance(known, errors.RepositoryNotFoundError | errors.HFValidationError):
-            return (
-                "the hub has no such public model, and there is no folder of this name",
-                "check the spelling (`qwen3-mlx models` lists names)",
-            )
-        if isinstance(known, errors.HfHubHTTPError):
-            return _http_reason(known)
-        if isinstance(known, OSError) and known.errno in (errno.ENOSPC, errno.EDQUOT):
-            return (
-                f"the disk of {cache_dir()} is full, what was downloaded is kept",
-                "free space or set HF_HOME to a folder on another disk and run it again",
-            )
-    if constants.HF_HUB_OFFLINE:
-        return "offline mode is on and it is not in the cache", "unset HF_HUB_OFFLINE"
-    last = chain[-1]
-    detail = str(last).strip().split("\n")[0] or type(last).__name__
-    return (
-        f"{constants.ENDPOINT} cannot be reached or broke off ({detail})",
-        "check the network and run the same command again, it goes on where it stopped",
-    )
-
-
-def _http_reason(error: Any) -> tuple[str, str]:
-    status = getattr(getattr(error, "response", None), "status_code", "an error")
-    if status == 429:
-        return "the hub answered 429, too many requests", "wait some minutes and run it again"
-    if status in (401, 403, 404):
-        return (
-            f"the hub answered {status}, it shows no such model to you",
-            "check the spelling, or run `hf auth login` if it is private",
-        )
-    return f"the hub answered {status}", "try again later"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what caused it, outermost first."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+def _in_lm_studio(hub_id: str) -> Path | None:
+    """The folder that LM Studio downloaded, if it is whole."""
+    for models in lm_studio_dirs():
+        try:
+            return open_checkpoint(models / hub_id).path
+        except (Qwen3Error, OSError, ValueError):
+            continue
+    return None

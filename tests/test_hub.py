@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from qwen3_mlx import hub
+from qwen3_mlx import hub, pulling
 from qwen3_mlx.checkpoint import open_checkpoint
-from qwen3_mlx.errors import HubError, ModelNotFoundError
+from qwen3_mlx.errors import ModelNotFoundError
 from tests.checkpoints import write_checkpoint
 from tests.hub_stand_in import stand_in
 
@@ -104,7 +104,7 @@ def _cache(name: str, **options: Any) -> Path:
 
 
 def test_a_whole_snapshot_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_download", lambda _: pytest.fail("asked the hub"))
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("asked the hub"))
     folder = _cache("Qwen/Qwen3-4B", shards=2)
     assert hub.resolve("4b").samefile(folder)
     write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")
@@ -112,7 +112,9 @@ def test_a_whole_snapshot_in_the_cache_needs_no_network(monkeypatch: pytest.Monk
 
 
 def test_a_part_of_a_snapshot_is_downloaded_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_download", lambda name: Path("asked for") / name)
+    monkeypatch.setattr(
+        pulling, "pull_into", lambda cache, name, present, *_: Path("asked for") / name
+    )
     folder = _cache("org/model", shards=2)
     (folder / "model-00002-of-00002.safetensors").unlink()
     assert hub.resolve("org/model") == Path("asked for/org/model")
@@ -211,21 +213,3 @@ def test_offline_mode() -> None:
     assert error == "HubError"
     assert "offline mode is on" in message
     assert "unset HF_HUB_OFFLINE" in message
-
-
-def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> str:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(hub, "_snapshot_download", lambda: full)
-    with pytest.raises(HubError, match=r"disk of .* is full, what was downloaded is kept"):
-        hub.resolve("4b")
-
-
-def test_an_error_of_any_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> str:
-        raise RuntimeError("native transfer failed\nlong trace")
-
-    monkeypatch.setattr(hub, "_snapshot_download", lambda: fail)
-    with pytest.raises(HubError, match=r"broke off \(native transfer failed\); check the network"):
-        hub.resolve("4b")

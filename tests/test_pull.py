@@ -1,19 +1,29 @@
-"""`pull`, `rm` and the helper that keeps a Mac awake."""
+"""`pull` against a stand-in of the hub: drops, kills, pauses, wrong bytes, refusals."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from qwen3_mlx import hub
+from qwen3_mlx import hub, pulling, transfer
 from qwen3_mlx.awake import keep_awake
+from qwen3_mlx.checkpoint import open_checkpoint
+from qwen3_mlx.errors import DownloadPaused, HubError, UnsupportedModelError
+from qwen3_mlx.pulling import Download, FileState
 from qwen3_mlx_app.cli import main
 from tests.checkpoints import write_checkpoint
-from tests.hub_stand_in import stand_in
+from tests.hub_stand_in import LARGE, Server, oid, stand_in
+
+PULL = [sys.executable, "-m", "qwen3_mlx_app.cli", "pull", "org/model"]
 
 
 @pytest.fixture(autouse=True)
@@ -22,22 +32,318 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("QWEN3_MLX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(transfer, "DELAYS", (0.0,) * 4)
     return tmp_path
 
 
-def test_two_pulls_at_once_do_the_work_once(home: Path) -> None:
-    source = write_checkpoint(home / "source", shards=2)
-    command = [sys.executable, "-m", "qwen3_mlx_app.cli", "pull", "org/model"]
-    with stand_in({"org/model": source}) as server:
-        environment = os.environ | {"HF_ENDPOINT": server.url}
-        pulls = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        answers = [pull.communicate(timeout=120)[0] for pull in pulls]
-        assert [pull.returncode for pull in pulls] == [0, 0]
-        assert answers[0] == answers[1]
-        assert sum("/revision/" in request for request in server.requests) == 1
+@pytest.fixture
+def source(home: Path) -> Path:
+    return write_checkpoint(home / "source", shards=2, tokenizer=True)
+
+
+@pytest.fixture
+def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with stand_in({"org/model": source}) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+def _same(folder: Path, source: Path) -> bool:
+    names = sorted(path.name for path in folder.iterdir())
+    whole = names == sorted(path.name for path in source.iterdir())
+    return whole and all(
+        (folder / name).read_bytes() == (source / name).read_bytes() for name in names
+    )
+
+
+def _parts() -> list[Path]:
+    return sorted(hub.cache_dir().glob("models--*/blobs/*.part"))
+
+
+# What breaks off goes on.
+
+
+def test_ten_dropped_connections_cost_no_byte_twice(server: Server, source: Path) -> None:
+    server.drops = 10
+    assert _same(hub.resolve("org/model"), source)
+    assert server.drops == 0
+    assert sum(bool(each) for each in server.ranges) == 10
+    assert server.sent_bytes <= sum(path.stat().st_size for path in source.iterdir()) * 1.01
+
+
+def test_a_server_without_ranges_sends_all_again(server: Server, source: Path) -> None:
+    server.drops, server.no_ranges = 3, True
+    assert _same(hub.resolve("org/model"), source)
+
+
+def test_a_connection_that_never_brings_a_byte_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse_next = [(503, {})] * 50
+    with pytest.raises(HubError, match=r"answered 503; try again later, it goes on where"):
+        hub.resolve("org/model")
+
+
+def test_a_kill_in_the_middle_goes_on(
+    server: Server, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.gate = threading.Event()
+    first = subprocess.Popen(PULL, env=os.environ, stderr=subprocess.DEVNULL)
+    while next(hub.unfinished_downloads(), ("", 0, 0))[1] < 2 * LARGE:
+        assert first.poll() is None
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    server.gate.set()
+    (name, done, total) = next(hub.unfinished_downloads())
+    assert name == "org/model"
+    assert 0 < done < total
+    assert main(["models"]) == 0
+    assert "downloaded; `qwen3-mlx pull org/model` goes on" in capsys.readouterr().out
+    kept = sum(part.stat().st_size for part in _parts())
+    before = server.sent_bytes
+    server.ranges.clear()
+    assert _same(hub.resolve("org/model"), source)
+    assert any(server.ranges)
+    assert server.sent_bytes - before < total - kept + LARGE
+    assert list(hub.unfinished_downloads()) == []
+    assert _parts() == []
+
+
+def test_pause_and_go_on(server: Server, source: Path) -> None:
+    stop = threading.Event()
+    seen: list[Download] = []
+
+    def hear(state: Download) -> None:
+        seen.append(state)
+        if any(file.doing == "there" for file in state.files):
+            stop.set()
+
+    with pytest.raises(DownloadPaused, match="org/model is paused"):
+        hub.resolve("org/model", progress=hear, stop=stop)
+    assert hub.find("org/model") is None
+    assert not list(hub.cache_dir().glob("models--*/snapshots/*/*"))
+    assert 0 < seen[-1].done < seen[-1].total
+    assert _same(hub.resolve("org/model", progress=seen.append), source)
+    last = seen[-1]
+    assert {file.doing for file in last.files} == {"there"}
+    assert last.done == last.total == sum(path.stat().st_size for path in source.iterdir())
+    assert last.fetched < last.total  # the config of the first run was not fetched again
+    done = [state.done for state in seen]
+    assert done == sorted(done)
+
+
+# What is refused.
+
+
+def test_wrong_bytes_are_refused_and_not_kept(server: Server, source: Path) -> None:
+    server.spoiled = {"model-00002-of-00002.safetensors"}
+    with pytest.raises(HubError, match=r"bytes of model-00002-of-00002.safetensors are not those"):
+        hub.resolve("org/model")
+    assert hub.find("org/model") is None
+    blobs = hub.cache_dir() / "models--org--model" / "blobs"
+    assert not any("00002" in path.name for path in blobs.iterdir())
+    server.spoiled = set()
+    assert _same(hub.resolve("org/model"), source)
+
+
+def test_a_small_file_is_compared_too(server: Server) -> None:
+    server.spoiled = {"config.json"}
+    with pytest.raises(HubError, match=r"bytes of config.json are not those"):
+        hub.resolve("org/model")
+
+
+def test_a_part_that_is_too_long_is_read_again(server: Server, source: Path) -> None:
+    server.refuse_next = [(404, {})] * 9
+    with pytest.raises(HubError):
+        hub.resolve("org/model")
+    server.refuse_next = []
+    data = (source / "config.json").read_bytes()
+    part = hub.cache_dir() / "models--org--model" / "blobs" / f"{oid(data)}.part"
+    part.write_bytes(b"x" * (len(data) + 5))
+    assert _same(hub.resolve("org/model"), source)
+
+
+def test_rate_limits(server: Server, source: Path) -> None:
+    server.refuse_next = [(429, {"Retry-After": "0"}), (429, {"RateLimit": '"resolvers";r=0;t=0'})]
+    assert _same(hub.resolve("org/model"), source)
+    server.headers = {"Retry-After": "3600"}
+    with pytest.raises(HubError, match=r"429, too many requests; wait 60 minutes and run"):
+        hub.resolve("limited/model")
+
+
+def test_a_long_wait_is_not_waited(server: Server) -> None:
+    server.refuse_next = [(429, {"Retry-After": "300"})] * 9
+    with pytest.raises(HubError, match=r"429, too many requests; wait 5 minutes"):
+        hub.resolve("org/model")
+
+
+def test_a_full_disk_is_seen_before_the_first_byte(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(HubError, match=r"needs \d+ KB and 1.0 MB are free on the disk of"):
+        hub.resolve("org/model")
+    assert not any("/resolve/" in path for path in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(28, r"disk of .* is full, what was downloaded is kept; free space"),
+     (5, r"disk of .* went away \(.*\), what it holds is kept; connect it"),
+     (30, r"cannot be written \(Read-only file system\); set HF_HOME")],
+)  # fmt: skip
+def test_a_disk_that_fails_on_the_way(
+    server: Server, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def fails(file: object, piece: bytes) -> int:
+        raise transfer._as_write_error(OSError(number, os.strerror(number)), "/disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "_write", fails)
+        with pytest.raises(HubError, match=words):
+            hub.resolve("org/model")
+    assert _same(hub.resolve("org/model"), source)
+
+
+def test_what_is_no_model_is_refused_before_its_weights(server: Server, source: Path) -> None:
+    (source / "config.json").write_text('{"model_type": "qwen3_vl"}')
+    with pytest.raises(UnsupportedModelError, match="not supported yet"):
+        hub.resolve("org/model")
+    assert not any("safetensors" in path for path in server.requests if "resolve" in path)
+    for path in source.glob("*.safetensors*"):
+        path.unlink()
+    (source / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(HubError, match=r"no safetensors weights .* \(it has .gguf files\)"):
+        hub.resolve("org/model")
+
+
+def test_an_error_of_any_other_kind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(hub_id: str) -> None:
+        raise RuntimeError("native transfer failed\nlong trace")
+
+    monkeypatch.setattr(pulling, "_listed", fail)
+    with pytest.raises(HubError, match=r"broke off \(native transfer failed\); check the network"):
+        hub.resolve("org/model")
+
+
+def test_names_that_leave_the_folder_are_not_fetched() -> None:
+    for name in ("../config.json", "a/b.json", "a\\b.json", "x.py", "pytorch_model.bin", ""):
+        assert not pulling._is_wanted(name)
+    for name in ("config.json", "model-00001-of-00002.safetensors", "LICENSE", "merges.txt"):
+        assert pulling._is_wanted(name)
+
+
+# Once.
+
+
+def test_two_pulls_at_once_do_the_work_once(server: Server, source: Path) -> None:
+    pulls = [
+        subprocess.Popen(PULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [pull.communicate(timeout=120)[0] for pull in pulls]
+    assert [pull.returncode for pull in pulls] == [0, 0]
+    assert answers[0] == answers[1]
+    assert sum("/revision/" in request for request in server.requests) == 1
+    assert sum("/resolve/" in request for request in server.requests) == len(list(source.iterdir()))
+
+
+def test_threads_that_wait_can_be_paused_too(server: Server, source: Path) -> None:
+    server.gate = threading.Event()
+    notes: list[str] = []
+    waits = threading.Event()
+    stop = threading.Event()
+
+    def second() -> None:
+        def hear(state: Download) -> None:
+            notes.append(state.note)
+            waits.set()
+
+        with pytest.raises(DownloadPaused):
+            hub.resolve("org/model", progress=hear, stop=stop)
+
+    first = threading.Thread(target=lambda: hub.resolve("org/model"))
+    first.start()
+    while not _parts():
+        pass
+    other = threading.Thread(target=second)
+    other.start()
+    assert waits.wait(30)
+    stop.set()
+    other.join()
+    server.gate.set()
+    first.join()
+    assert notes == ["another pull of it is at work; waiting for it"]
+    found = hub.find("org/model")
+    assert found is not None
+    assert _same(found, source)
+
+
+def test_no_network_where_everything_is_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = hub.resolve("org/model")
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", lambda *_, **__: pytest.fail("asked the network"))
+        assert hub.resolve("org/model") == folder
+        assert main(["pull", "org/model"]) == 0
+    assert capsys.readouterr().out.startswith(str(folder))
+
+
+def test_a_disk_without_links_gets_the_files(
+    server: Server, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", no_links)
+    folder = hub.resolve("org/model")
+    assert _same(folder, source)
+    assert not (folder / "config.json").is_symlink()
+
+
+def test_other_programs_find_what_was_pulled(server: Server) -> None:
+    from huggingface_hub import snapshot_download
+
+    folder = hub.resolve("org/model")
+    found = snapshot_download("org/model", cache_dir=hub.cache_dir(), local_files_only=True)
+    assert Path(found).samefile(folder)
+
+
+def test_what_a_listener_hears() -> None:
+    state = Download("org/m", (FileState("a", 30, 100), FileState("b", 0, 20)), 30, 2.0)
+    assert (state.done, state.total, state.bytes_per_second) == (30, 120, 15.0)
+    assert state.seconds_left == 6.0
+    assert Download("org/m", ()).seconds_left is None
+
+
+# LM Studio, rm, caffeinate.
+
+
+@pytest.mark.parametrize("where", ["default", "old", "pointer", "chosen"])
+def test_lm_studio(home: Path, where: str) -> None:
+    user = home / "user"
+    models = {
+        "default": user / ".lmstudio" / "models",
+        "old": user / ".cache" / "lm-studio" / "models",
+        "pointer": home / "moved" / "models",
+        "chosen": home / "chosen",
+    }[where]
+    (user / ".lmstudio").mkdir(parents=True)
+    if where == "pointer":
+        (user / ".lmstudio-home-pointer").write_text(f"{home / 'moved'}\n")
+    if where == "chosen":
+        (user / ".lmstudio" / "settings.json").write_text(f'{{"downloadsFolder": "{models}"}}')
+    folder = write_checkpoint(models / "lmstudio-community" / "Qwen3-4B-MLX-4bit")
+    (models / "x" / "llama").mkdir(parents=True)
+    (models / "x" / "llama" / "config.json").write_text('{"model_type": "llama"}')
+    name = "lmstudio-community/Qwen3-4B-MLX-4bit"
+    assert hub.resolve(name) == folder
+    assert list(hub.local_models()) == [(name, folder)]
+    assert main(["rm", name, "--yes"]) == 2
+    assert folder.exists()
 
 
 def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +354,22 @@ def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rm", "Qwen3-4B-q4", "--yes"]) == 0
     assert not ours.exists()
     assert kept.exists()
-    assert main(["rm", str(kept), "--yes"]) == 2
+    for name in (str(kept), "", ".", "..", "4b", "tiny"):
+        assert main(["rm", name, "--yes"]) == 2
     assert kept.exists()
+
+
+def test_rm_of_a_download_and_of_a_part(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = hub.resolve("org/model")
+    size = open_checkpoint(folder).weight_bytes
+    assert main(["rm", "org/model", "--yes"]) == 0
+    assert not folder.exists()
+    server.drops, server.refuse_next = 1, [(404, {})]
+    with pytest.raises(HubError):
+        hub.resolve("org/model")
+    assert main(["rm", "org/model", "--yes"]) == 0
+    assert not list(hub.cache_dir().glob("models--*"))
+    assert size > 0
 
 
 def test_caffeinate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +385,15 @@ def test_caffeinate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         while not (home / "said").exists() or not (home / "said").read_text():
             pass
     assert (home / "said").read_text() == f"-i -w {os.getpid()}\n"
+
+
+def test_awake_while_downloading(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def awake() -> threading.Lock:
+        asked.append(len(server.requests))
+        return threading.Lock()
+
+    monkeypatch.setattr(pulling, "keep_awake", awake)
+    hub.resolve("org/model")
+    assert asked == [0]

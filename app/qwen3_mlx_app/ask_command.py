@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
     import qwen3_mlx
     from qwen3_mlx import hub
+    from qwen3_mlx_convert.fetching import fetch
 
+    fetch(name)  # a download shows its progress
     with qwen3_mlx.load(name, **options.memory(args)) as model:
         if args.verbose and model.plan is not None:
             from qwen3_mlx_app.fit_command import plan_lines

@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.memory_limit is None and args.slots is None:
         raise OptionError("say how much memory: --memory-limit 10GB, or --slots 16")
-    from qwen3_mlx import hub
     from qwen3_mlx.loading import open_weights
+    from qwen3_mlx_convert.fetching import fetch
 
-    weights = open_weights(hub.resolve(options.chosen_model(args)))
+    weights = open_weights(fetch(options.chosen_model(args)))
     if not weights.config.experts:
         raise OptionError(f"{weights.checkpoint.path} has no experts to stream")
     result = measure(weights, args)

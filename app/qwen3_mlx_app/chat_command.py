@@ -165,9 +165,9 @@ def _model_name(args: argparse.Namespace) -> tuple[str, str]:
 
 def _find(name: str) -> None:
     """Find the model now, so that a wrong name ends here and a download shows its progress."""
-    from qwen3_mlx import hub
+    from qwen3_mlx_convert.fetching import fetch
 
-    hub.resolve(name)
+    fetch(name)
 
 
 def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:

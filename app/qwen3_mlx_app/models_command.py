@@ -42,12 +42,15 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table, or the JSON object with the lists `known` and `local`."""
-    found = local()
+    """Print the table, or the JSON object with the lists `known`, `local` and `unfinished`."""
+    found, parts = local(), list(hub.unfinished_downloads())
     if args.json:
-        print(json.dumps({"known": known(), "local": found}, indent=2))
+        keys = ("hub_id", "bytes", "total_bytes")
+        unfinished = [dict(zip(keys, part, strict=True)) for part in parts]
+        lists = {"known": known(), "local": found, "unfinished": unfinished}
+        print(json.dumps(lists, indent=2))
     else:
-        print(_text(found))
+        print(_text(found, parts))
     return 0
 
 
@@ -95,7 +98,7 @@ def _measure(path: Path) -> dict[str, Any]:
     }
 
 
-def _text(found: Sequence[dict[str, Any]]) -> str:
+def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]) -> str:
     lines = _table(
         ("NAME", "PARAMETERS", "4-BIT SIZE", "KV PER TOKEN", "CONTEXT", "HUB ID"),
         [_known_row(entry) for entry in entries()],
@@ -105,8 +108,14 @@ def _text(found: Sequence[dict[str, Any]]) -> str:
         heads = ("ON THIS MACHINE", "PARAMETERS", "SIZE", "STORED AS", "PATH")
         lines += _table(heads, [_local_row(model) for model in found])
     else:
-        lines.append(f"No other model is on this machine (looked in {hub.models_dir()}")
-        lines.append(f"and {hub.cache_dir()}).")
+        lines.append(f"No other model is on this machine (looked in {hub.models_dir()},")
+        lines.append(f"{hub.cache_dir()} and LM Studio's folder).")
+    for name, done, total in parts:
+        lines += [
+            "",
+            f"{name}: {format_bytes(done)} of {format_bytes(total)} downloaded; "
+            f"`qwen3-mlx pull {name}` goes on",
+        ]
     lines += ["", "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder."]
     return "\n".join(lines)
 

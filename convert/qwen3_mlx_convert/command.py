@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_mlx import hub
 from qwen3_mlx.awake import keep_awake
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx_convert.fetching import fetch
 from qwen3_mlx_convert.folder import source_id
 from qwen3_mlx_convert.pipeline import (
     LAYOUTS,
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = Recipe(args.bits, args.group_size or 64)
     if args.output is not None and not journal_of(args.output).exists():
         refuse_existing(args.output)  # before a download of many gigabytes
-    source = hub.resolve(args.source, source=True)
+    source = fetch(args.source, source=True)
     target = args.output or _default_target(source, recipe)
     if args.dry_run:
         forecast = preview(

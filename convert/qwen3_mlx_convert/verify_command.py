@@ -28,11 +28,11 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Verify, naming each file on stderr while it is read."""
-    from qwen3_mlx import hub
+    from qwen3_mlx_convert.fetching import fetch
     from qwen3_mlx_convert.verify import verify
 
     begun = time.monotonic()
-    folder = hub.resolve(args.model)
+    folder = fetch(args.model)
     count = verify(folder, lambda name: print(f"reading {name}", file=sys.stderr))
     print(f"{folder}: {count} files are as they were written, {time.monotonic() - begun:.1f} s")
     return 0

@@ -90,16 +90,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _results(args: argparse.Namespace) -> Results:
-    from qwen3_mlx import hub
     from qwen3_mlx_app import options
     from qwen3_mlx_app.bench import machine
     from qwen3_mlx_app.bench.measure import measure
     from qwen3_mlx_app.bench.report import Results
     from qwen3_mlx_app.bench.sides import Ours
+    from qwen3_mlx_convert.fetching import fetch
 
     plan = _plan(args)
     name = options.chosen_model(args)
-    folder = hub.resolve(name)
+    folder = fetch(name)
     mine = Ours(folder, args.dtype, sampled=args.sampled)
     sides: list[Side] = [mine]
     try:
