@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -64,6 +65,26 @@ class ChatApp(App[None]):
     def get_default_screen(self) -> Screen[None]:
         """The chat is the ground that other screens come to lie on."""
         return self.chat
+
+    def exit(
+        self, result: None = None, return_code: int = 0, message: RenderableType | None = None
+    ) -> None:
+        """Leave, once the picture that is being drawn is whole.
+
+        From the moment that Textual's own `exit` is called, mounting a widget is an error.
+        """
+        leave = super().exit
+
+        async def finish() -> None:
+            await self.chat.stop_drawing()
+            leave(result, return_code, message)
+
+        self.call_later(finish)
+
+    async def _shutdown(self) -> None:
+        """However the app ends, the drawing does so before the widgets are taken down."""
+        await self.chat.stop_drawing()
+        await super()._shutdown()
 
     def on_unmount(self) -> None:
         """Stop the engine's thread however the app ends."""

@@ -269,8 +269,9 @@ class ChatScreen(Choices):
         self.query_one(HeaderBar).sync(self.state)
 
     async def _show_view(self, view: View) -> None:
-        async with self._drawing:
-            await self.transcript.show_view(self.state, self.session.clock())
+        async with self.drawing() as may:
+            if may:
+                await self.transcript.show_view(self.state, self.session.clock())
         self.notify(t("Thoughts: {view}", view=t(view)), timeout=1.5)
 
     def _help_keys(self) -> list[tuple[str, str]]:

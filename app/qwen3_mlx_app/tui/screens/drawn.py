@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.events import MouseUp, Resize
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Static, TextArea
 
 from qwen3_mlx_app.tui.attachments import Attachment, AttachmentError, named_files, read_file
@@ -28,6 +31,7 @@ __all__ = ["FOOTER", "DrawnChat"]
 
 TICKS_PER_SECOND = 20
 LEAST = 44, 12
+LEAVING_SECONDS = 2
 
 #: The footer's keys; on a narrow screen the last are left out, and F1 still lists them.
 FOOTER = (
@@ -53,7 +57,9 @@ class DrawnChat(Screen[None]):
         self._shown_load_error: Exception | None = None
         self._shown_trouble = ""
         self._was_running: tuple[object, ...] = ()
-        self._drawing = asyncio.Lock()
+        self._pen = asyncio.Lock()
+        self._ticking: Timer | None = None
+        self._leaving = False
         self.editing: Turn | None = None
         self.pasted: list[Attachment] = []
 
@@ -84,7 +90,7 @@ class DrawnChat(Screen[None]):
         self.composer.cursor_blink = self._blink
         self.query_one(Chips).sync([])
         self._sync_chrome()
-        self.set_interval(1 / TICKS_PER_SECOND, self._tick)
+        self._ticking = self.set_interval(1 / TICKS_PER_SECOND, self._tick)
         # The first frame is drawn before the model is asked for.
         self.call_after_refresh(self.session.start)
 
@@ -107,8 +113,8 @@ class DrawnChat(Screen[None]):
         """Drain and draw; an idle chat costs nothing but the tick itself."""
         if self.session.drain() or self.state.busy:
             await self.sync()
-        if self.transcript.hidden and self._at_the_top():
-            async with self._drawing:
+        async with self.drawing() as may:
+            if may and self.transcript.hidden and self._at_the_top():
                 await self.transcript.show_earlier(self.state, self.session.clock())
 
     def _at_the_top(self) -> bool:
@@ -121,11 +127,27 @@ class DrawnChat(Screen[None]):
 
         Timers run beside the message loop, so a key press can arrive in the middle of a tick.
         """
-        async with self._drawing:
-            await self.transcript.sync(self.state, self.session.clock())
-            await self._sync_load_error()
-            self._sync_chrome()
-            self._sync_trouble()
+        async with self.drawing() as may:
+            if may:
+                await self.transcript.sync(self.state, self.session.clock())
+                await self._sync_load_error()
+                self._sync_chrome()
+                self._sync_trouble()
+
+    @asynccontextmanager
+    async def drawing(self) -> AsyncIterator[bool]:
+        """Be the only one to change the widgets; False where they are about to be taken down."""
+        async with self._pen:
+            yield not self._leaving
+
+    async def stop_drawing(self) -> None:
+        """Finish the picture that is being drawn, and begin no other. Call it before the end."""
+        if self._ticking is not None:
+            self._ticking.pause()  # stop() would cut a picture in the middle
+        self._leaving = True
+        with suppress(TimeoutError):  # a picture that hangs must not keep anyone from leaving
+            async with asyncio.timeout(LEAVING_SECONDS), self._pen:
+                pass
 
     async def _sync_load_error(self) -> None:
         """A model that failed to load while nobody waited for an answer says so here."""
@@ -163,6 +185,8 @@ class DrawnChat(Screen[None]):
 
     def notice(self, text: str) -> None:
         """A dim line at the end of the transcript."""
+        if self._leaving:
+            return
         if self.query_one(Welcome).display:
             self.notify(text, timeout=4)
         else:
