@@ -131,15 +131,16 @@ def sizes_of(parts: Weights, dtype: str | None = None) -> Sizes:
     """What the model takes in memory, from its headers."""
     config, tensors = parts.config, parts.checkpoint.tensors
     run = _run_dtype(parts, dtype)
-    kept = [
-        _memory_bytes(info, run.size)
+    kept = {
+        name: _memory_bytes(info, run.size)
         for name, info in tensors.items()
         if not is_expert_tensor(name) and not (config.tied and name == "lm_head.weight")
-    ]
+    }
+    embedding = sum(size for name, size in kept.items() if name.startswith("model.embed_tokens."))
     on_cpu = mx.default_device().type == mx.DeviceType.cpu
     return Sizes(
-        trunk_bytes=sum(kept),
-        largest_tensor_bytes=max(kept),
+        trunk_bytes=sum(kept.values()),
+        largest_tensor_bytes=max(kept.values()),
         slot_bytes={
             layer: parts.expert_format(layer).slot_bytes(run.size)
             for layer in range(config.layers)
@@ -148,6 +149,7 @@ def sizes_of(parts: Weights, dtype: str | None = None) -> Sizes:
         itemsize=run.size,
         fused_attention=not on_cpu,
         gathers_plain=on_cpu and run != mx.float32 and config.quantization is None,
+        embedding_bytes=0 if config.tied else embedding,
     )
 
 

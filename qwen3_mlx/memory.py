@@ -43,6 +43,7 @@ class Sizes:
         itemsize: bytes of one activation.
         fused_attention: whether scores are never stored (Metal), or are (CPU).
         gathers_plain: whether plain experts are gathered row by row (CPU, not float32).
+        embedding_bytes: of an embedding that is not the head as well: a token reads one row.
     """
 
     trunk_bytes: int
@@ -51,6 +52,7 @@ class Sizes:
     itemsize: int
     fused_attention: bool = True
     gathers_plain: bool = False
+    embedding_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     fetch(name)  # a download shows its progress
     with qwen3_mlx.load(name, **options.memory(args)) as model:
         if args.verbose and model.plan is not None:
-            from qwen3_mlx_app.fit_command import plan_lines
+            from qwen3_mlx_app.fit_report import plan_lines
 
             print("\n".join(plan_lines(model.plan)), file=sys.stderr)
         if args.model:

@@ -17,6 +17,7 @@ __all__ = [
     "chosen_model",
     "memory",
     "sampling",
+    "tokens",
 ]
 
 _NUMBERS = (
@@ -55,13 +56,27 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         "--memory-limit", metavar="SIZE", help="use at most so much memory, such as 10GB"
     )
     group.add_argument(
-        "--context", type=int, metavar="N",
-        help="tokens that the conversation may have (default: the model's, 8192 under a limit)",
+        "--context", type=tokens, metavar="N",
+        help="tokens that the conversation may have, such as 8192 or 32k (default: the model's, "
+        "8192 under a limit)",
     )  # fmt: skip
     group.add_argument(
         "--slots", type=int, metavar="N",
         help="experts of each layer to keep in memory, instead of what the limit allows",
     )  # fmt: skip
+
+
+def tokens(text: str) -> int:
+    """A number of tokens as people write it.
+
+    >>> tokens("8192"), tokens("32k")
+    (8192, 32768)
+
+    Raises:
+        ValueError: it is none, which argparse turns into a sentence.
+    """
+    number, unit = (text[:-1], 1024) if text[-1:].lower() == "k" else (text, 1)
+    return int(number) * unit
 
 
 def memory(args: argparse.Namespace) -> dict[str, Any]:

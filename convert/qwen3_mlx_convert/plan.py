@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from qwen3_mlx.checkpoint import ITEM_BYTES, Checkpoint
 from qwen3_mlx.errors import UnsupportedModelError
 from qwen3_mlx.model.config import ModelConfig, Quantization
-from qwen3_mlx.model.shapes import check_shapes, expected_shapes
+from qwen3_mlx.model.shapes import check_shapes, expected_shapes, mlx_shapes
 from qwen3_mlx_convert.dialects import plain_tensors, without_packing
 from qwen3_mlx_convert.names import Kind, Place, place
 from qwen3_mlx_convert.quantize import Recipe, config_block
 from qwen3_mlx_convert.sources import Rows, dtype_of, nbytes_of, place_of, shape_of, weights_in
 
-__all__ = ["Job", "Output", "Plan", "make_plan"]
+__all__ = ["Job", "Output", "Plan", "forecast_config", "make_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,23 @@ def make_plan(
                 matrices[where.path] = (where.kind, choice)
     jobs.sort(key=_reading_order)
     return Plan(dtype, tuple(jobs), tuple(outputs), config_block(recipe, matrices))
+
+
+def forecast_config(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """The config of the folder that a recipe would make of a model, from its shapes alone."""
+    if recipe.bits is None:
+        return config
+    plain = replace(config, quantization=None, quantization_overrides=())
+    choices = []
+    for name, shape in mlx_shapes(plain).items():
+        where = place(name.replace(".switch_mlp.", ".experts.0."))
+        assert where is not None, f"the table of names lacks {name}"
+        choice = recipe.choose(where.kind, shape[-1])
+        if where.kind is not Kind.VECTOR:
+            choices.append((where.path, choice))
+    usual = Quantization(recipe.bits, recipe.group_size)
+    others = tuple((path, choice) for path, choice in choices if choice != usual)
+    return replace(config, quantization=usual, quantization_overrides=others)
 
 
 def _reading_order(job: Job) -> tuple[str, int]:

@@ -152,9 +152,7 @@ def test_bytes_per_token(folders: dict[str, Path]) -> None:
     )
 
 
-def test_the_roofline_is_for_chips_that_are_known() -> None:
-    assert machine.bandwidth("Apple M4 Max") == 546e9
-    assert machine.bandwidth("Intel(R) Xeon(R)") is None
+def test_the_machine_is_described() -> None:
     assert machine.describe()["mlx"].startswith("0.")
 
 

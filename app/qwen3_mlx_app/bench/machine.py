@@ -15,17 +15,7 @@ from qwen3_mlx.model.moe import MoE
 from qwen3_mlx.model.qwen3 import Qwen3Model
 from qwen3_mlx.version import __version__
 
-__all__ = ["bandwidth", "bytes_per_token", "describe"]
-
-# Memory bandwidth in GB/s as Apple publishes it. Of chips that are sold in two versions
-# under one name the faster is listed, so that the roofline stays an upper bound.
-_BANDWIDTHS = {
-    "Apple M1": 68.25, "Apple M1 Pro": 200, "Apple M1 Max": 400, "Apple M1 Ultra": 800,
-    "Apple M2": 100, "Apple M2 Pro": 200, "Apple M2 Max": 400, "Apple M2 Ultra": 800,
-    "Apple M3": 100, "Apple M3 Pro": 150, "Apple M3 Max": 400, "Apple M3 Ultra": 819,
-    "Apple M4": 120, "Apple M4 Pro": 273, "Apple M4 Max": 546,
-    "Apple M5": 153,
-}  # fmt: skip
+__all__ = ["bytes_per_token", "describe"]
 
 
 def describe() -> dict[str, Any]:
@@ -41,16 +31,6 @@ def describe() -> dict[str, Any]:
         "mlx-lm": metadata.version("mlx-lm"),
         "qwen3-mlx": __version__,
     }
-
-
-def bandwidth(chip: str) -> float | None:
-    """Published memory bandwidth in bytes a second; None where it is not known.
-
-    >>> bandwidth("Apple M4 Pro")
-    273000000000.0
-    """
-    known = _BANDWIDTHS.get(chip)
-    return None if known is None else known * 1e9
 
 
 def bytes_per_token(model: Qwen3Model, context: int) -> int:

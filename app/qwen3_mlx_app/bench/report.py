@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qwen3_mlx.catalogue import format_bytes
+from qwen3_mlx.machines import bandwidth
 from qwen3_mlx_app.bench.launches import Launches
-from qwen3_mlx_app.bench.machine import bandwidth
 from qwen3_mlx_app.bench.measure import Plan, Row, Spread
 
 __all__ = ["Results", "as_json", "as_page", "as_text"]
