@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlx.core as mx
+from gains import Gain
 
 from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
 from qwen3_mlx.events import FinishReason
@@ -114,19 +116,22 @@ def compare(ours: Ours, theirs: MlxLm, context: int, args: argparse.Namespace) -
 
 
 def tell(context: int, args: argparse.Namespace, pairs: list[tuple[Seconds, Seconds]]) -> None:
-    print(f"{args.folder.name} after {context}, {args.rounds} turns of {args.slice} tokens")
+    sampled = ", sampled" if args.sampled else ""
+    compiler = "" if shutil.which("g++") or shutil.which("clang++") else ", no compiler"
+    name = f"{args.folder.name}: decode after {context}{sampled}{compiler}"
+    print(f"{name}, {args.rounds} turns of {args.slice} tokens")
     for kind in Seconds._fields:
         each = [(getattr(here, kind), getattr(there, kind)) for here, there in pairs]
-        gains = sorted(there / here for here, there in each)
+        gain = Gain.of(name, (there / here for here, there in each))
         mine, other = (
             1e3 * statistics.median(side) / args.slice for side in zip(*each, strict=True)
         )
-        low, high = gains[len(gains) // 4], gains[-1 - len(gains) // 4]
         print(
-            f"  {kind:5} ms a token: ours {mine:.2f}, mlx-lm {other:.2f}, "
-            f"gain {statistics.median(gains):.2f} (middle half {low:.2f} to {high:.2f})",
+            f"  {kind:5} ms a token: ours {mine:.2f}, mlx-lm {other:.2f}, {gain}",
             flush=True,
         )
+        if kind == "clock":
+            gain.keep()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import mlx.core as mx
+from gains import Gain
 from mlx_lm.sample_utils import make_sampler
 
 from qwen3_mlx.engine.sampling import Sampler
@@ -44,10 +45,11 @@ def main(rounds: int) -> None:
 
     seconds(draw_ours, 3), seconds(draw_theirs, 1)
     pairs = [(seconds(draw_ours, 10), seconds(draw_theirs, 1)) for _ in range(rounds)]
-    gains = [other / mine for mine, other in pairs]
+    gain = Gain.of("one draw, vocabulary 151,936", (other / mine for mine, other in pairs))
     mine, other = (statistics.median(each) for each in zip(*pairs, strict=True))
     print(f"ours {mine * 1e3:.2f} ms, mlx-lm {other * 1e3:.2f} ms")
-    print(f"gain {statistics.median(gains):.0f} ({min(gains):.0f} to {max(gains):.0f})")
+    print(gain)
+    gain.keep()
 
 
 if __name__ == "__main__":

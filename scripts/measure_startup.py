@@ -17,6 +17,8 @@ import tempfile
 import time
 from typing import NamedTuple
 
+from gains import Gain
+
 from qwen3_mlx import hub
 from qwen3_mlx_app.bench.peer import cold_command as their_command
 from qwen3_mlx_app.bench.sides import cold_command as our_command
@@ -78,10 +80,11 @@ def tell(kind: str, taken: dict[str, list[float]]) -> None:
     for name in ("import qwen3_mlx", "import, load named"):
         print(f"  {name}, over bare Python: {median[name] - median['python']:.3f} s")
     for ours, theirs in (("ask", "mlx-lm"), ("ask, empty cache", "mlx-lm, empty cache")):
-        gains = [other / mine for mine, other in zip(taken[ours], taken[theirs], strict=True)]
-        print(
-            f"  {ours}: gain {statistics.median(gains):.1f} ({min(gains):.1f} to {max(gains):.1f})"
-        )
+        pairs = zip(taken[ours], taken[theirs], strict=True)
+        gain = Gain.of(f"cold {ours}, one token", (other / mine for mine, other in pairs))
+        print(f"  {ours}: {gain}")
+        if kind == "clock":
+            gain.keep()
 
 
 if __name__ == "__main__":
