@@ -34,14 +34,18 @@ class Oracle:
         mx.eval(self._ratio)
 
     def __call__(self, x: mx.array) -> mx.array:
-        """This layer's normed tokens (N, D) -> experts (N, T) of the next; not evaluated."""
+        """This layer's normed tokens (N, D) -> experts (N, T) of the next, likeliest first.
+
+        They are read in that order, so that what there is no time for is what is least likely
+        to be wanted. Not evaluated.
+        """
         logits = self._router(x * self._ratio)
-        return mx.argpartition(logits, -self._top_k, axis=-1)[:, -self._top_k :]
+        return mx.argsort(-logits, axis=-1)[:, : self._top_k]
 
     def read_ahead(self, guess: mx.array, shared: Shared) -> None:
         """Begin to read those that are not in slots."""
         experts = self._experts
         named: list[list[int]] = guess.tolist()  # type: ignore[assignment]
-        wanted = dict.fromkeys(expert for row in named for expert in row)
+        wanted = dict.fromkeys(expert for rank in zip(*named, strict=True) for expert in rank)
         missing = [expert for expert in wanted if expert not in experts.where]
         shared.guess(experts.layer % 2, experts.layer, missing)

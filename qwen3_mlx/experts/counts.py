@@ -32,6 +32,11 @@ class Counts:
     launched: int = 0
     used: int = 0
 
+    @property
+    def misses(self) -> int:
+        """How many of the experts that decode steps asked for were in no slot."""
+        return self.uses - self.hits
+
     def copy(self) -> Counts:
         """The totals of this moment."""
         return Counts(**{each.name: getattr(self, each.name) for each in fields(self)})

@@ -32,7 +32,7 @@ class PoolOptions:
     threads: int | None = None
     chunk: int | None = None
     whole_layers: int = 0
-    hold: int = 400
+    hold: int = 600
     poison: bool = False
     in_place: bool | None = None
     verify: bool = False

@@ -53,7 +53,7 @@ class Source(Protocol):
 
 
 #: By so much a sleep may be longer than asked, seconds; the rest is spent looking at the clock.
-_OVERSLEEP = 3e-4
+_OVERSLEEP = 1e-4
 
 
 @dataclass(slots=True)

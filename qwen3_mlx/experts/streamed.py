@@ -211,7 +211,7 @@ class StreamedExperts:
         N, T = chosen.shape
         common = self.shared.common
         if self.layer == common.first_layer:
-            common.governor.step(decoding) if decoding else common.governor.pause()
+            common.governor.step(common.counts.misses) if decoding else common.governor.pause()
         guess = None
         if decoding and self._oracle is not None and self.shared.way.prefetch:
             guess = self._oracle(x)
