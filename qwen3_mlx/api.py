@@ -9,6 +9,7 @@ True
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +65,8 @@ def load(
         memory_limit: bytes, or a size such as "10GB". The weights, the KV cache and the work
             stay below it; of a mixture of experts, those that do not fit stay on disk and are
             read when they are needed. The answers are the same. One text runs at a time.
+            By default what this machine lets a program use, less what other programs that
+            loaded a model have planned; a model that fits is wholly in memory.
         context: tokens that a conversation may have; by default the model's own context, and
             8,192 under a limit.
         slots: keep this many experts of each layer, instead of what the limit allows.
@@ -77,13 +80,14 @@ def load(
         CheckpointError: the folder is incomplete or damaged.
         UnsupportedModelError: the checkpoint is not a Qwen3 text model.
         HubError: the model must be downloaded and cannot be.
-        MemoryPlanError: the limit is too small; nothing was read, and the error names the
-            smallest limit that works.
+        MemoryPlanError: the limit is too small, and the error names the smallest that works;
+            or the machine has no room for the model. Nothing was read.
     """
     parts = read_parts(hub.resolve(name))
     keeper = Keeper(
-        parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts
-    )
+        parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts,
+        share=os.path.basename(name.rstrip("/")) or name,
+    )  # fmt: skip
     return Qwen3(parts, name, keeper, progress=progress, prefix_cache=prefix_cache)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
@@ -142,6 +141,8 @@ def this_machine() -> Machine:
 
 def sysctl(name: str) -> str:
     """A value of macOS's `sysctl`; "" where there is none."""
+    import subprocess  # 5 ms, and only large models ask
+
     try:
         done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
     except OSError:

@@ -20,7 +20,7 @@ from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import MemoryPlanError, OptionError
 from qwen3_mlx.model.config import ModelConfig
 
-__all__ = ["Plan", "Sizes", "make_plan", "parse_bytes", "workspace_bytes"]
+__all__ = ["Plan", "Sizes", "make_plan", "parse_bytes", "round_up", "workspace_bytes"]
 
 #: Prefill chunks that a plan may choose, tokens.
 _CHUNKS = (2048, 1024, 512, 256, 128, 64, 32, 16)
@@ -247,12 +247,12 @@ def _too_small(smallest: int, limit: int, plan: Plan) -> MemoryPlanError:
         f"a limit of {format_bytes(limit)} is too small: the weights that are always in memory "
         f"take {format_bytes(plan.trunk_bytes)}, the KV cache {format_bytes(plan.kv_bytes)} for "
         f"{plan.context:,} tokens, work {format_bytes(work)}; pass --memory-limit "
-        f"{_rounded_up(smallest)} or more, or a shorter --context",
+        f"{round_up(smallest)} or more, or a shorter --context",
         smallest,
     )
 
 
-def _rounded_up(size: int) -> str:
+def round_up(size: int) -> str:
     """A size to pass as a limit: three digits, never less."""
     unit, name = (10**9, "GB") if size >= 10**9 else (10**6, "MB")
     step = unit // 100 if size >= unit else unit // 10

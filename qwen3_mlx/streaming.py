@@ -1,22 +1,27 @@
 """How a model is kept in memory: planned first, then read, with experts from disk if need be.
 
-A `Keeper` stands between the front door and the loader. Without a limit it only passes the
-weights on. With one it makes the plan on the caller's thread, before anything is read, and
-later owns the pool of experts.
+A `Keeper` stands between the front door and the loader. It makes the plan on the caller's
+thread, before anything is read, and later owns the pool of experts. Where all of the model fits
+and nobody set a limit, it only passes the weights on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from qwen3_mlx import hub
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.ledger import Claim
 from qwen3_mlx.loading import Weights, open_pool, read_weights, sizes_of
+from qwen3_mlx.machines import this_machine
 from qwen3_mlx.memory import Plan, make_plan, parse_bytes
 from qwen3_mlx.model.qwen3 import Qwen3Model
+from qwen3_mlx.sharing import Room
 from qwen3_mlx.statistics import ExpertStats
 
 if TYPE_CHECKING:
@@ -39,9 +44,12 @@ class Keeper:
             8,192 under a limit.
         slots: this many experts of each layer in memory, instead of what the limit allows.
         experts: options of `PoolOptions`, for measurements.
+        share: the name under which to claim the memory (`sharing.py`), and without a limit to
+            use no more than what this machine has left; None leaves others out of it.
 
     Raises:
-        MemoryPlanError: the limit is too small; it names the smallest that works.
+        MemoryPlanError: the limit is too small, and it names the smallest that works; or the
+            model has no room on this machine.
         OptionError: an argument has an impossible value.
     """
 
@@ -54,6 +62,7 @@ class Keeper:
         context: int | None = None,
         slots: int | None = None,
         experts: Mapping[str, Any] | None = None,
+        share: str | None = None,
     ) -> None:
         self._parts, self._dtype = parts, dtype
         self.plan: Plan | None = None
@@ -66,6 +75,7 @@ class Keeper:
         self.context = context or (min(most, _DEFAULT_CONTEXT) if planned else most)
         if planned:
             self.plan = self._make_plan(memory_limit, slots)
+        self._claim = None if share is None else self._take(share, context is None)
 
     def full_plan(self) -> Plan:
         """What everything in memory would take, for a text of the whole context."""
@@ -104,6 +114,22 @@ class Keeper:
         """Let go of files and reader threads. May be called twice."""
         if self.pool is not None:
             self.pool.close()
+        if self._claim is not None:
+            self._claim.close()
+
+    def _take(self, what: str, free_context: bool) -> Claim:
+        """Claim the plan's bytes; without a limit, plan for what the machine has left."""
+        room = Room(hub.data_dir() / "memory", lambda: this_machine().usable_bytes)
+        if self.plan is not None:
+            return room.take(self.plan, what)
+        whole = self.context
+        if free_context:
+            self.context = min(whole, _DEFAULT_CONTEXT)
+        limited = partial(self._make_plan, slots=None) if self._parts.config.experts else None
+        self.plan, claim = room.fit(self.full_plan(), limited, what)
+        if self.plan is None:  # all of it is in memory, and the cache grows as it must
+            self.context = whole
+        return claim
 
     def _make_plan(self, memory_limit: int | str | None, slots: int | None) -> Plan:
         limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit

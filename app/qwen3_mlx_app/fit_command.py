@@ -12,6 +12,7 @@ from qwen3_mlx import hub
 from qwen3_mlx.catalogue import entries, find
 from qwen3_mlx.errors import ModelNotFoundError, OptionError
 from qwen3_mlx.fit import Fit, fit, sizes_from_config
+from qwen3_mlx.ledger import read_book
 from qwen3_mlx.machines import Machine, memory_size, named, this_machine, with_memory
 from qwen3_mlx.memory import Sizes, make_plan, parse_bytes
 from qwen3_mlx.model.config import ModelConfig
@@ -119,7 +120,10 @@ def _judge(
 ) -> Fit:  # fmt: skip
     chosen = context if context is not None else DEFAULT_CONTEXT
     tokens = min(chosen, subject.config.max_positions)
-    return fit(subject.config, subject.sizes, machine, tokens, disk=disk)
+    others = 0
+    if machine.here:  # what is running now has its memory already
+        others = sum(entry.nbytes for entry in read_book(hub.data_dir() / "memory"))
+    return fit(subject.config, subject.sizes, machine, tokens, other_bytes=others, disk=disk)
 
 
 def _context(subject: Subject, context: int | None) -> int:

@@ -168,9 +168,6 @@ def _advice(subject: Subject, judged: Fit) -> list[str]:
         if subject.stored == "bf16":
             step = f"convert it: `qwen3-mlx convert {subject.name} --q4`, or {step}"
         return ["", f"  {step}"]
-    if judged.verdict == "streams experts":
-        limit = judged.plan.limit / 1e9
-        return ["", f"  start it with: qwen3-mlx chat -m MODEL --memory-limit {limit:.1f}GB"]
     return []
 
 
