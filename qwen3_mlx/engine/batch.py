@@ -14,9 +14,8 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.mask import masked
-from qwen3_mlx.engine.odds import ComingOdds
 from qwen3_mlx.engine.request import Force, Request
-from qwen3_mlx.engine.sampling import Penalties, Sampler
+from qwen3_mlx.engine.sampling import Penalties, Sampler, odds_of
 from qwen3_mlx.model.compiled import CompiledStep
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
@@ -192,7 +191,7 @@ def _draw(
     for row, request in enumerate(requests):
         if request.logprobs is not None:
             part = slice(row, row + 1)
-            request.coming.append(ComingOdds(raw[part], drawn[part], request.logprobs))
+            request.coming.append(odds_of(raw[part], drawn[part], request.logprobs))
     if penalties is not None:
         penalties.count(drawn)
     return drawn

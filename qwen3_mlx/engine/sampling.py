@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from qwen3_mlx.engine.odds import ComingOdds
 from qwen3_mlx.engine.request import DrawRule
 
-__all__ = ["Penalties", "Sampler", "top_k"]
+__all__ = ["Penalties", "Sampler", "odds_of", "top_k"]
 
 # With 96, both partitions of a search for 20 of Qwen3's 151,936 tokens look at fewer than
 # 2,048 entries, which a GPU sorts in one launch.
@@ -146,6 +147,20 @@ def top_k(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
         picked < k * _BLOCK, within * _BLOCK + picked % _BLOCK, picked + (whole - k * _BLOCK)
     )
     return ids, mx.take_along_axis(candidates, picked, axis=-1)
+
+
+def odds_of(logits: mx.array, drawn: mx.array, top: int) -> ComingOdds:
+    """Begin to compute the odds of one row: logits (1, V), its token (1,), how many likeliest."""
+    logits = logits.astype(mx.float32)
+    total = mx.logsumexp(logits, axis=-1, keepdims=True)
+    ids, values = top_k(logits, max(1, top))
+    coming = ComingOdds(
+        mx.take_along_axis(logits, drawn[:, None], axis=-1) - total,
+        ids[:, :top],
+        (values - total)[:, :top],
+    )
+    mx.async_eval(coming.logprob, coming.ids, coming.top)
+    return coming
 
 
 def _largest(values: mx.array, k: int) -> mx.array:

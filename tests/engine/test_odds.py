@@ -91,7 +91,7 @@ def test_who_does_not_ask_does_not_pay(engine: Engine, monkeypatch: pytest.Monke
     def computed(*_: object) -> None:
         raise AssertionError("nobody asked for log-probabilities")
 
-    monkeypatch.setattr("qwen3_mlx.engine.batch.ComingOdds", computed)
+    monkeypatch.setattr("qwen3_mlx.engine.batch.odds_of", computed)
     request = request_for(1, Recorder())
     engine.submit(request)
     assert request.listener.end() == "length"
