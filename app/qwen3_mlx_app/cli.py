@@ -24,6 +24,7 @@ _COMMANDS = {
     "bench": "qwen3_mlx_app.bench.command",
     "chat": "qwen3_mlx_app.chat_command",
     "convert": "qwen3_mlx_convert.command",
+    "doctor": "qwen3_mlx_app.doctor.command",
     "fit": "qwen3_mlx_app.fit_command",
     "models": "qwen3_mlx_app.models_command",
     "pack": "qwen3_mlx_app.pack_command",
@@ -36,6 +37,7 @@ _EXAMPLES = """\
 examples:
   qwen3-mlx chat                         talk to the last model used, at first to tiny
   qwen3-mlx ask "What is 12 + 30?"       one answer on standard output
+  qwen3-mlx fit                          which models fit this machine, and how fast they are
   qwen3-mlx models                       names, sizes, what is on this machine
   qwen3-mlx convert Qwen/Qwen3-4B --q4   Hugging Face weights to 4-bit MLX
 """
