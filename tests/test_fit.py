@@ -341,3 +341,11 @@ def test_a_context_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "4b", "--context", "many"])
     assert ended.value.code == 2
     assert "invalid tokens value: 'many'" in capsys.readouterr().err
+
+
+def test_the_table_of_the_page_is_the_one_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(root / "scripts")
+    from fit_table import table
+
+    assert table() in (root / "docs" / "models.md").read_text()

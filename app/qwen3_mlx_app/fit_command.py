@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
 from qwen3_mlx.catalogue import entries, find
 from qwen3_mlx.errors import ModelNotFoundError, OptionError
-from qwen3_mlx.fit import Fit, fit, sizes_from_config
-from qwen3_mlx.ledger import read_book
 from qwen3_mlx.machines import Machine, memory_size, named, this_machine, with_memory
-from qwen3_mlx.memory import Sizes, make_plan, parse_bytes
-from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.memory import make_plan, parse_bytes
 from qwen3_mlx_app import fit_report, options
+from qwen3_mlx_app.fit_subjects import DEFAULT_CONTEXT, Subject, judge, planned, stored
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add_parser", "run"]
-
-#: Tokens that are reckoned with where nobody says how many, as in a chat under a limit.
-DEFAULT_CONTEXT = 8192
 
 _EXAMPLES = """\
 examples:
@@ -34,18 +27,6 @@ examples:
   qwen3-mlx fit 235b-a22b --on "m3 ultra" --memory 512GB --context 32k
   qwen3-mlx fit ./Qwen3-30B-A3B-q4 --memory-limit 10GB   the plan that `chat` would make
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model to judge: `stored` is "4-bit" and so on, `folder` where it is, if it is here."""
-
-    name: str
-    stored: str
-    config: ModelConfig
-    sizes: Sizes
-    weight_bytes: int
-    folder: Path | None = None
 
 
 def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -81,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         if args.memory_limit is not None or args.slots is not None:
             raise OptionError("--memory-limit and --slots need a MODEL: `qwen3-mlx fit 30b-a3b …`")
-        rows = [(each, _judge(each, machine, args.context)) for each in _all(args.bits)]
+        rows = [(each, judge(each, machine, args.context)) for each in _all(args.bits)]
         _print(args, fit_report.table(rows, machine), fit_report.table_json(rows, machine))
         return 0
     subject = _subject(args.model, args.bits)
@@ -93,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
             args, fit_report.limited(subject, plan), fit_report.plan_json(plan)
         )  # fmt: skip
         return 0
-    judged = _judge(subject, machine, context)
+    judged = judge(subject, machine, context)
     disk = None
     if judged.verdict == "streams experts" and machine.here:
         disk = _disk(subject)
-        judged = _judge(subject, machine, context, disk)
+        judged = judge(subject, machine, context, disk)
     text = fit_report.one(subject, machine, judged, disk)
     _print(args, text, fit_report.one_json(subject, machine, judged, disk))
     return 0
@@ -115,17 +96,6 @@ def _machine(on: str | None, memory: str | None) -> Machine:
     return named(on if memory is None else f"{on} {memory_size(memory) >> 30}GB")
 
 
-def _judge(
-    subject: Subject, machine: Machine, context: int | None, disk: float | None = None
-) -> Fit:  # fmt: skip
-    chosen = context if context is not None else DEFAULT_CONTEXT
-    tokens = min(chosen, subject.config.max_positions)
-    others = 0
-    if machine.here:  # what is running now has its memory already
-        others = sum(entry.nbytes for entry in read_book(hub.data_dir() / "memory"))
-    return fit(subject.config, subject.sizes, machine, tokens, other_bytes=others, disk=disk)
-
-
 def _context(subject: Subject, context: int | None) -> int:
     most = subject.config.max_positions
     if context is not None and not 0 < context <= most:
@@ -141,7 +111,7 @@ def _all(bits: int | None) -> list[Subject]:
     for entry in entries():
         if entry.name == "tiny":
             continue
-        made.append(_planned(entry.name, entry.config, bits or 4))
+        made.append(planned(entry.name, entry.config, bits or 4))
     return made
 
 
@@ -150,36 +120,18 @@ def _subject(name: str, bits: int | None) -> Subject:
     entry = find(name)
     folder = hub.find(name)
     if bits is None and folder is not None:
-        return _stored(name, folder)
+        return stored(name, folder)
     if entry is not None and entry.hub_id:
-        return _planned(name, entry.config, bits or 4)
+        return planned(name, entry.config, bits or 4)
     if folder is not None:
-        kept = _stored(name, folder)
+        kept = stored(name, folder)
         if kept.config.quantization is not None:
             raise OptionError(f"{name} is {kept.stored} already: leave out --q4, --q8 and --bf16")
-        return _planned(name, kept.config, bits or 4)
+        return planned(name, kept.config, bits or 4)
     raise ModelNotFoundError(
         f"{name} is neither here nor one of `qwen3-mlx models`, so its sizes are not known: "
         f"`qwen3-mlx pull {name}` gets it"
     )
-
-
-def _stored(name: str, folder: Path) -> Subject:
-    from qwen3_mlx.loading import open_weights, sizes_of  # mlx: only for a folder
-
-    weights = open_weights(folder)
-    sizes = sizes_of(weights)
-    return Subject(name, weights.quantization, weights.config, sizes, weights.weight_bytes, folder)
-
-
-def _planned(name: str, config: ModelConfig, bits: int) -> Subject:
-    from qwen3_mlx_convert.plan import forecast_config
-    from qwen3_mlx_convert.quantize import Recipe
-
-    after = forecast_config(config, Recipe(None if bits == 16 else bits))
-    sizes = sizes_from_config(after)
-    weights = sizes.trunk_bytes + config.experts * sum(sizes.slot_bytes.values())
-    return Subject(name, "bf16" if bits == 16 else f"{bits}-bit", after, sizes, weights)
 
 
 def _disk(subject: Subject) -> float | None:

@@ -12,7 +12,7 @@ from qwen3_mlx.machines import Machine, describe
 from qwen3_mlx.memory import Plan
 
 if TYPE_CHECKING:
-    from qwen3_mlx_app.fit_command import Subject
+    from qwen3_mlx_app.fit_subjects import Subject
 
 __all__ = ["limited", "one", "one_json", "plan_json", "plan_lines", "table", "table_json"]
 

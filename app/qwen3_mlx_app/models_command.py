@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
 from qwen3_mlx.catalogue import Entry, active_params, entries, format_bytes, total_params
-from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import Qwen3Error
-from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.machines import this_machine
+from qwen3_mlx_app.fit_subjects import Subject, judge, planned, stored
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -64,7 +64,7 @@ def local() -> list[dict[str, Any]]:
     found = []
     for name, path in hub.local_models():
         try:
-            found.append({"name": name, "path": str(path)} | _measure(path))
+            found.append({"name": name, "path": str(path)} | _measure(name, path))
         except Qwen3Error as error:
             found.append({"name": name, "path": str(path), "error": str(error)})
     return found
@@ -81,31 +81,38 @@ def _known(entry: Entry) -> dict[str, Any]:
         "q4_bytes": entry.q4_bytes,
         "kv_bytes_per_token": entry.kv_bytes_per_token,
         "context": entry.context,
+        "verdict": _verdict(planned(entry.name, entry.config, 4)),
     }
 
 
-def _measure(path: Path) -> dict[str, Any]:
-    checkpoint = open_checkpoint(path)
-    config = ModelConfig.from_dict(checkpoint.config)
+def _verdict(subject: Subject) -> str:
+    """Whether it fits this machine, for a chat of 8,192 tokens."""
+    return judge(subject, this_machine(), None).verdict
+
+
+def _measure(name: str, path: Path) -> dict[str, Any]:
+    subject = stored(name, path)
+    config = subject.config
     return {
         "total_params": total_params(config),
         "active_params": active_params(config),
         "layers": config.layers,
         "bits": None if config.quantization is None else config.quantization.bits,
-        "weight_bytes": checkpoint.weight_bytes,
+        "weight_bytes": subject.weight_bytes,
         "kv_bytes_per_token": config.kv_bytes_per_token(),
         "context": config.max_positions,
+        "verdict": _verdict(subject),
     }
 
 
 def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]) -> str:
     lines = _table(
-        ("NAME", "PARAMETERS", "4-BIT SIZE", "KV PER TOKEN", "CONTEXT", "HUB ID"),
+        ("NAME", "PARAMETERS", "4-BIT SIZE", "KV PER TOKEN", "CONTEXT", "FIT", "HUB ID"),
         [_known_row(entry) for entry in entries()],
     )
     lines.append("")
     if found:
-        heads = ("ON THIS MACHINE", "PARAMETERS", "SIZE", "STORED AS", "PATH")
+        heads = ("ON THIS MACHINE", "PARAMETERS", "SIZE", "STORED AS", "FIT", "PATH")
         lines += _table(heads, [_local_row(model) for model in found])
     else:
         lines.append(f"No other model is on this machine (looked in {hub.models_dir()},")
@@ -116,7 +123,12 @@ def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]
             f"{name}: {format_bytes(done)} of {format_bytes(total)} downloaded; "
             f"`qwen3-mlx pull {name}` goes on",
         ]
-    lines += ["", "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder."]
+    lines += [
+        "",
+        "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder. What is not on this machine",
+        "is downloaded in bf16, as published; `qwen3-mlx convert 4b --q4` makes 4 bits of it.",
+        "FIT is for 4 bits, or for what is stored, on this machine: `qwen3-mlx fit NAME` has more.",
+    ]
     return "\n".join(lines)
 
 
@@ -127,18 +139,20 @@ def _known_row(entry: Entry) -> tuple[str, ...]:
         format_bytes(entry.q4_bytes),
         format_bytes(entry.kv_bytes_per_token),
         f"{entry.context:,}",
+        _verdict(planned(entry.name, entry.config, 4)),
         entry.hub_id or "built in",
     )
 
 
 def _local_row(model: dict[str, Any]) -> tuple[str, ...]:
     if "error" in model:
-        return (model["name"], "", "", "not usable", model["error"])
+        return (model["name"], "", "", "not usable", "", model["error"])
     return (
         model["name"],
         _params(model["total_params"], model["active_params"]),
         format_bytes(model["weight_bytes"]),
         "not quantised" if model["bits"] is None else f"{model['bits']} bits",
+        model["verdict"],
         model["path"],
     )
 

@@ -54,6 +54,7 @@ def test_json_has_exact_sizes(capsys: pytest.CaptureFixture[str]) -> None:
         "q4_bytes": 335_372_288,
         "kv_bytes_per_token": 114_688,
         "context": 40_960,
+        "verdict": "fits",
     }
 
 
