@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         CheckpointError,
         EngineError,
         ExpertReadError,
+        GrammarError,
         HubError,
+        IncompleteError,
         MemoryPlanError,
         ModelNotFoundError,
         OptionError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from qwen3_mlx.generation import TextGeneration
+    from qwen3_mlx.grammar.grammar import Grammar
     from qwen3_mlx.interface import Message, ModelInfo, Sampling
     from qwen3_mlx.statistics import ExpertStats
 
@@ -52,7 +55,10 @@ __all__ = [
     "ExpertReadError",
     "ExpertStats",
     "Failed",
+    "Grammar",
+    "GrammarError",
     "HubError",
+    "IncompleteError",
     "Loading",
     "MemoryPlanError",
     "Message",
@@ -80,7 +86,7 @@ __all__ = [
 
 # Where the names live, the cheap modules first: a front end that needs an event or an error
 # does not wait for mlx, and the names come when they are asked for (PEP 562).
-_HOMES = ("errors", "events", "statistics", "interface", "api", "generation")
+_HOMES = ("errors", "events", "statistics", "interface", "api", "generation", "grammar.grammar")
 
 
 def __getattr__(name: str) -> object:

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import mlx.core as mx
 
 from qwen3_mlx import hub, wishes
+from qwen3_mlx.asking import Asking
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import DrawRule, Request
 from qwen3_mlx.errors import OptionError, PromptError
-from qwen3_mlx.events import Loading, Reply
+from qwen3_mlx.events import Loading
 from qwen3_mlx.family import family_of
 from qwen3_mlx.generation import TextGeneration
+from qwen3_mlx.guiding import Guides
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
 from qwen3_mlx.loading import Parts, read_parts
 from qwen3_mlx.memory import Plan
@@ -37,6 +39,8 @@ from qwen3_mlx.text.thinking import ThinkingParser
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from qwen3_mlx.grammar.grammar import Grammar
 
 __all__ = ["Qwen3", "load"]
 
@@ -91,7 +95,7 @@ def load(
     return Qwen3(parts, name, keeper, progress=progress, prefix_cache=prefix_cache)
 
 
-class Qwen3:
+class Qwen3(Asking):
     """A loaded model. Any thread may call it; close it, or use it in a `with` statement."""
 
     def __init__(
@@ -103,6 +107,7 @@ class Qwen3:
         progress: Callable[[Loading], None] | None = None,
         prefix_cache: int | str | None = None,
     ) -> None:
+        super().__init__()
         began = time.perf_counter()
         self._keeper = keeper
         self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
@@ -111,6 +116,7 @@ class Qwen3:
         )
         self._prompts = Prompts(parts.template, parts.tokenizer, self._family, keeper.context)
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
+        self._guides = Guides(parts.tokenizer, parts.eos_ids)
         loaded = _Progress(parts.weight_bytes, progress)
         self._engine = Engine(
             lambda: keeper.read(loaded),
@@ -142,38 +148,6 @@ class Qwen3:
         """Where the memory goes; None where there is no limit."""
         return self._keeper.plan
 
-    def ask(
-        self,
-        prompt: str | Sequence[Message],
-        *,
-        thinking: bool | None = None,
-        system: str | None = None,
-        sampling: Sampling | None = None,
-        max_tokens: int | None = None,
-        stop: Sequence[str] = (),
-        seed: int | None = None,
-        timeout: float | None = None,
-        raw: bool = False,
-        thinking_budget: int | None = None,
-        min_thinking: int = 0,
-        loop_guard: bool = True,
-        overflow: Literal["error", "drop-oldest"] = "error",
-        logprobs: int | None = None,
-    ) -> Reply:
-        """Ask and wait for the whole reply; the arguments are those of `stream`.
-
-        >>> model = load("tiny")
-        >>> model.ask("hello", max_tokens=2, seed=1).finish_reason
-        'length'
-        >>> model.close()
-        """
-        return self.stream(
-            prompt, thinking=thinking, system=system, sampling=sampling, max_tokens=max_tokens,
-            stop=stop, seed=seed, timeout=timeout, raw=raw, thinking_budget=thinking_budget,
-            min_thinking=min_thinking, loop_guard=loop_guard, overflow=overflow,
-            logprobs=logprobs,
-        ).result()  # fmt: skip
-
     def stream(
         self,
         prompt: str | Sequence[Message],
@@ -191,6 +165,7 @@ class Qwen3:
         loop_guard: bool = True,
         overflow: Literal["error", "drop-oldest"] = "error",
         logprobs: int | None = None,
+        grammar: Grammar | None = None,
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -220,12 +195,18 @@ class Qwen3:
             logprobs: put the log-probability of each drawn token into the reply, beside so
                 many of the likeliest tokens (0 to 20); None for nothing.
 
+            grammar: a form that the answer keeps to, at any temperature; the thought is free.
+                Where max_tokens comes near, the answer is brought to a short end that fits.
+
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
             OptionError: an argument has an impossible value.
         """
         if raw and (system or thinking is not None or thinking_budget is not None):
             raise OptionError("a raw prompt is one text, without system prompt or thinking=")
+        if grammar is not None and stop:
+            raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
+        until = wishes.deadline(timeout)
         context = self._keeper.context
         limits = wishes.limits(
             self._early_stop,
@@ -248,31 +229,44 @@ class Qwen3:
         )
         recommended = preset(self._family, thinking=made.thinks, quantized=self._quantized)
         room = wishes.room(context, len(made.ids), max_tokens, recommended.most_tokens, made.turns)
+        most = room if max_tokens is None else min(max_tokens, room)
         rule = self._rule(sampling, made, recommended.rule)
+        parser = None if raw else self._parser(made)
+        steering = self._guides.free()
+        if grammar is not None:
+            steering = self._guides.answer(
+                grammar,
+                parser=parser,
+                thinks=made.thinks,
+                most=most,
+                meanwhile=lambda: self._engine.prepare(made.ids),
+            )
         generation = TextGeneration(
             self._name,
             len(made.ids) - made.closed,
             self._tokenizer,
-            None if raw else self._parser(made),
+            parser,
             limits,
             stop=wishes.strings(stop),
             notices=made.notices,
             load_seconds=self._load_seconds,
             experts=self._keeper.watch(),
             closed=made.closed,
+            steering=steering,
         )
         request = Request(
             made.ids,
             rule,
             generation,
-            max_tokens=room if max_tokens is None else min(max_tokens, room),
+            max_tokens=most,
             eos=self._parts.eos_ids,
             seed=seed,
-            deadline=wishes.deadline(timeout),
+            deadline=until,
             room=room,
             logprobs=wishes.logprobs(logprobs),
         )
         generation.attach(request)
+        self._watch(generation)
         self._engine.submit(request)
         return generation
 

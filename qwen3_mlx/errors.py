@@ -4,12 +4,16 @@ Each message is for the person at the keyboard: what happened, with the numbers,
 what to do next. The command line prints it and exits with status 2.
 """
 
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "DownloadPaused",
     "EngineError",
     "ExpertReadError",
+    "GrammarError",
     "HubError",
+    "IncompleteError",
     "MemoryPlanError",
     "ModelNotFoundError",
     "OptionError",
@@ -26,6 +30,10 @@ class Qwen3Error(Exception):
 
 class OptionError(Qwen3Error, ValueError):
     """An argument or a flag has a value that cannot work."""
+
+
+class GrammarError(OptionError):
+    """A schema, type, regex or grammar cannot be used; nothing was generated."""
 
 
 class PromptError(Qwen3Error, ValueError):
@@ -57,6 +65,18 @@ class DownloadPaused(HubError):
 
 class OutputExistsError(Qwen3Error):
     """The folder to be written exists already; nothing was touched."""
+
+
+class IncompleteError(Qwen3Error):
+    """A structured answer ended before it was whole; `reply` holds what was said.
+
+    >>> IncompleteError("ended after 3 tokens", reply=None).reply is None
+    True
+    """
+
+    def __init__(self, message: str, reply: Any) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class EngineError(Qwen3Error):

@@ -87,7 +87,8 @@ class Reply:
     in circles); the text so far is kept in each. `notices` are the texts of all `Notice`s.
     `experts` says what was read from disk, where experts are (a memory limit was set).
     `logprobs` has an entry for each token that was drawn, thought and tags included, where
-    they were asked for; tokens that were forced into the text have none.
+    they were asked for; tokens that were forced into the text have none. `fits` is whether the
+    answer is whole and keeps to its grammar, None where it had none to keep to.
     """
 
     text: str
@@ -101,6 +102,7 @@ class Reply:
     notices: tuple[str, ...] = ()
     experts: ExpertStats | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    fits: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

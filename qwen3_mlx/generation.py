@@ -7,13 +7,11 @@ half, on any thread, reads them from there.
 
 from __future__ import annotations
 
-import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qwen3_mlx.engine.mask import Ban
 from qwen3_mlx.engine.request import Directive, Force, Request, RequestStats, Stop
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import (
@@ -28,11 +26,12 @@ from qwen3_mlx.events import (
     ThinkingDelta,
     ThinkingDone,
     ThoughtEnd,
-    Timing,
-    TokenLogprob,
     Usage,
 )
+from qwen3_mlx.mailbox import Mailbox
+from qwen3_mlx.measures import timing, token_logprobs
 from qwen3_mlx.statistics import ExpertStats
+from qwen3_mlx.steering import Steering
 from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.loops import LoopGuard
 from qwen3_mlx.text.stops import StopScanner
@@ -79,6 +78,7 @@ class TextGeneration:
         load_seconds: how long the model took to load, for the reply's timing.
         experts: tells what streaming did since the answer began, None where nothing streams.
         closed: ids with which the prompt itself ends the thought (a budget of 0).
+        steering: what may be drawn; by default anything.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class TextGeneration:
         load_seconds: float = 0.0,
         experts: Callable[[], ExpertStats | None] = lambda: None,
         closed: int = 0,
+        steering: Steering | None = None,
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
         self._experts = experts
@@ -101,7 +102,7 @@ class TextGeneration:
         self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
         self._minimum, self._answer_now = self._limits.minimum, False
         self._guards = LoopGuard(_STALE_THOUGHT), LoopGuard(_STALE_ANSWER)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: Mailbox[Event] = Mailbox()
         self._last: deque[int] = deque(maxlen=4)
         self._thought: list[str] = []
         self._answer: list[str] = []
@@ -110,16 +111,18 @@ class TextGeneration:
         self._thought_ended_by: ThoughtEnd = "budget" if closed else ""
         self._thought_began = 0.0
         self._ended: Done | Failed | None = None
-        self._notices = tuple(notices)
-        self._ban = Ban(tokenizer.size)
+        self._over = False
+        self._notices: list[str] = []
+        self._steering = steering or Steering.free(tokenizer)
+        self._when_done: Callable[[], None] = lambda: None
         self.request: Request | None = None
         for notice in notices:
-            self._events.put(Notice(notice))
+            self._notice(notice)
 
     def attach(self, request: Request) -> None:
         """Listen to this request; before it is submitted."""
         self.request = request
-        request.mask = self._ban
+        request.mask = self._steering
         self._set_ban()
 
     # The reading half, on any thread.
@@ -127,13 +130,29 @@ class TextGeneration:
     def __iter__(self) -> Iterator[Event]:
         try:
             while self._ended is None:
-                event = self._events.get()
-                if isinstance(event, (Done, Failed)):
-                    self._ended = event
-                yield event
+                yield self._read_event(self._events.get())
         finally:  # Whoever stops listening does not want the rest to be computed.
             if self._ended is None:
                 self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            while self._ended is None:
+                yield self._read_event(await self._events.next())
+        finally:
+            if self._ended is None:
+                self.cancel()
+
+    def _read_event(self, event: Event) -> Event:
+        if isinstance(event, (Done, Failed)):
+            self._ended = event
+        return event
+
+    def when_done(self, function: Callable[[], None]) -> None:
+        """Call a function at the end, on the engine's thread; at once if that is over."""
+        self._when_done = function
+        if self._over:
+            function()
 
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
@@ -165,6 +184,15 @@ class TextGeneration:
         """
         for _ in self:
             pass
+        return self._outcome()
+
+    async def aresult(self) -> Reply:
+        """`result` for coroutines; one that is cancelled cancels the answer."""
+        async for _ in self:
+            pass
+        return self._outcome()
+
+    def _outcome(self) -> Reply:
         assert self._ended is not None
         if isinstance(self._ended, Failed):
             raise self._ended.error
@@ -177,6 +205,8 @@ class TextGeneration:
 
     def token(self, token: int) -> Directive:
         self._last.append(token)
+        if self._steering.guides_all:
+            return self._guided(token)
         text = self._decoder.push(token)
         if self._parser is None:
             self._answer_tokens += 1
@@ -196,10 +226,50 @@ class TextGeneration:
         else:
             self._say([*self._parser.feed(None, tail), *self._parser.finish()])
         self._tell_answer(self._stops.flush())
-        self._events.put(Done(self._reply(reason, stats)))
+        self._end(Done(self._reply(reason, stats)))
 
     def failed(self, error: Exception) -> None:
-        self._events.put(Failed(error, kept="".join(self._answer)))
+        self._end(Failed(error, kept="".join(self._answer)))
+
+    def _end(self, event: Done | Failed) -> None:
+        self._events.put(event)
+        self._over = True
+        self._when_done()
+
+    def _guided(self, token: int) -> Directive:
+        """The next token of an answer that keeps to a grammar; none of it is trimmed."""
+        steering, request = self._steering, self.request
+        guide = steering.guide
+        assert guide is not None
+        assert request is not None
+        if steering.gap:
+            steering.gap.pop(0)
+            return None
+        ending = guide.take(token, request.left)
+        if guide.error is not None:
+            raise guide.error
+        if ending is not None:
+            return self._write_ending(ending, "length")
+        self._answer_tokens += 1
+        self._tell_answer(self._decoder.push(token))
+        if guide.done:
+            return Stop()
+        if self._goes_round(token, 1) and (ending := guide.end()) is not None:
+            return self._write_ending(ending, "repetition")
+        return None
+
+    def _write_ending(self, ending: bytes, reason: FinishReason) -> Directive:
+        """End a guided answer with text that the model has not drawn."""
+        why = (
+            "max_tokens was nearly reached" if reason == "length" else "the answer went in circles"
+        )
+        self._tell_answer(self._decoder.push_bytes(ending))
+        self._notice(f"{why}: it was brought to a short end that fits its grammar")
+        return Stop(reason)
+
+    def _notice(self, text: str) -> None:
+        self._notices.append(text)
+        self._events.put(Notice(text))
 
     def _read(self, parser: ThinkingParser, token: int, text: str) -> None:
         """Tell thought from answer, count, and pass on."""
@@ -215,6 +285,7 @@ class TextGeneration:
         self._say(segments)
         if was_inside and not inside:
             self._close_thought("model")
+            self._steering.part(self._tokenizer)
         self._set_ban()
 
     def _end_thought(self, token: int) -> Directive:
@@ -244,7 +315,8 @@ class TextGeneration:
             return "budget"
         if loops:
             return "loop"
-        return "context" if self._context_is_full() else ""
+        pressed = self.request is not None and self.request.left <= self._steering.reserve
+        return "context" if pressed or self._context_is_full() else ""
 
     def _context_is_full(self) -> bool:
         """Whether the room that is left is needed for the early stop and the answer."""
@@ -269,10 +341,12 @@ class TextGeneration:
             # In a thought, one more of its tokens is being drawn while this is decided.
             if self._thinking_tokens + parser.inside < self._minimum:
                 banned = {tokenizer.think_close_id, *self.request.eos}
+            elif self._steering.needs_answer:
+                banned = {*self.request.eos}
         elif self._thought_ended_by not in ("", "model"):
             # A model that was interrupted may want to end its thought once more.
             banned = {tokenizer.think_open_id, tokenizer.think_close_id}
-        self._ban.ids = frozenset(each for each in banned if each is not None)
+        self._steering.ban.ids = frozenset(each for each in banned if each is not None)
 
     def _say(self, segments: Sequence[Segment]) -> None:
         for kind, text in segments:
@@ -306,43 +380,11 @@ class TextGeneration:
                 forced_tokens=stats.forced + self._closed,
                 cached_tokens=stats.cached,
             ),
-            timing=_timing(self._load_seconds, self._prompt_tokens, stats),
+            timing=timing(self._load_seconds, self._prompt_tokens, stats),
             peak_bytes=stats.peak_bytes,
             thought_ended_by=self._thought_ended_by,
-            notices=self._notices,
+            notices=tuple(self._notices),
             experts=self._experts(),
-            logprobs=self._logprobs(),
+            fits=self._steering.fits(reason),
+            logprobs=token_logprobs(self.request, self._tokenizer),
         )
-
-    def _logprobs(self) -> tuple[TokenLogprob, ...] | None:
-        if self.request is None or self.request.logprobs is None:
-            return None
-
-        def text(id: int) -> str:
-            return self._tokenizer.bytes_of(id, skip_special=False).decode("utf-8", "replace")
-
-        return tuple(
-            TokenLogprob(
-                odds.token,
-                text(odds.token),
-                odds.logprob,
-                tuple((each, text(each), value) for each, value in odds.top),
-            )
-            for odds in self.request.odds
-            if odds is not None
-        )
-
-
-def _timing(load_seconds: float, prompt_tokens: int, stats: RequestStats) -> Timing:
-    began = stats.first_token > 0
-    prefill_seconds = stats.first_token - stats.started
-    return Timing(
-        load_seconds=load_seconds,
-        ttft_seconds=stats.first_token - stats.submitted if began else 0.0,
-        prefill_tokens_per_second=(
-            (prompt_tokens - stats.cached) / prefill_seconds if began else 0.0
-        ),
-        decode_tokens_per_second=(
-            (stats.tokens - 1) / stats.decode_seconds if stats.decode_seconds > 0 else 0.0
-        ),
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 from qwen3_mlx.events import Event, Reply
 
-__all__ = ["ChatModel", "Generation", "Message", "ModelInfo", "Sampling"]
+if TYPE_CHECKING:
+    from qwen3_mlx.grammar.grammar import Grammar
+
+__all__ = ["ChatModel", "Generation", "Message", "ModelInfo", "Sampling", "Wishes"]
 
 #: One turn in the form that chat templates read: {"role": "user", "content": "…"}, and for
 #: assistants also "reasoning_content" and "tool_calls".
@@ -29,6 +32,30 @@ class Sampling:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+
+
+class Wishes(TypedDict, total=False):
+    """What may be asked for beside the prompt; `Qwen3.stream` explains each.
+
+    >>> wishes: Wishes = {"thinking": False, "max_tokens": 100}
+    >>> sorted(wishes)
+    ['max_tokens', 'thinking']
+    """
+
+    thinking: bool | None
+    system: str | None
+    sampling: Sampling | None
+    max_tokens: int | None
+    stop: Sequence[str]
+    seed: int | None
+    timeout: float | None
+    raw: bool
+    thinking_budget: int | None
+    min_thinking: int
+    loop_guard: bool
+    overflow: Literal["error", "drop-oldest"]
+    logprobs: int | None
+    grammar: Grammar | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +79,8 @@ class Generation(Protocol):
 
     def __iter__(self) -> Iterator[Event]: ...
 
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
 
@@ -60,6 +89,12 @@ class Generation(Protocol):
 
     def result(self) -> Reply:
         """Run to the end and return the reply; raises what a `Failed` event carries."""
+
+    async def aresult(self) -> Reply:
+        """`result` for coroutines; cancelling the task cancels the answer."""
+
+    def when_done(self, function: Callable[[], None]) -> None:
+        """Call a function, on any thread, when the answer is over."""
 
 
 class ChatModel(Protocol):
@@ -80,6 +115,7 @@ class ChatModel(Protocol):
         seed: int | None = None,
         timeout: float | None = None,
         thinking_budget: int | None = None,
+        grammar: Grammar | None = None,
     ) -> Generation:
         """Start an answer. `thinking=None` leaves the choice to the checkpoint."""
 

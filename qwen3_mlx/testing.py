@@ -15,9 +15,11 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx.asking import Asking
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import (
     Done,
@@ -35,6 +37,9 @@ from qwen3_mlx.events import (
     Usage,
 )
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
+
+if TYPE_CHECKING:
+    from qwen3_mlx.grammar.grammar import Grammar
 
 __all__ = ["Answer", "Call", "FakeGeneration", "FakeModel", "pieces"]
 
@@ -95,6 +100,8 @@ class Call:
     seed: int | None
     timeout: float | None
     thinking_budget: int | None = None
+    grammar: Grammar | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:
@@ -102,7 +109,7 @@ class Call:
         return str(self.messages[-1].get("content", "")) if self.messages else ""
 
 
-class FakeModel:
+class FakeModel(Asking):
     """A `ChatModel` that plays a tape and writes down what it was asked.
 
     >>> model = FakeModel(["one", Answer("two", finish_reason="length")])
@@ -124,6 +131,7 @@ class FakeModel:
         *,
         info: ModelInfo = INFO,
     ) -> None:
+        super().__init__()
         self._tape = tape
         self._info = info
         self._go = threading.Event()
@@ -147,15 +155,21 @@ class FakeModel:
         seed: int | None = None,
         timeout: float | None = None,
         thinking_budget: int | None = None,
+        grammar: Grammar | None = None,
+        **more: Any,
     ) -> FakeGeneration:
         """Record the call and start the next answer of the tape."""
         messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
         call = Call(
             tuple(messages), thinking, system, sampling, max_tokens, tuple(stop), seed, timeout,
-            thinking_budget,
+            thinking_budget, grammar, more,
         )  # fmt: skip
-        self.calls.append(call)
-        return FakeGeneration(self._answer(call), call, self._info, self._go)
+        with self._lock:
+            self.calls.append(call)
+            answer = self._answer(call)
+        generation = FakeGeneration(answer, call, self._info, self._go)
+        self._watch(generation)
+        return generation
 
     def go_on(self) -> None:
         """Let every stream that waits at its `pause_after` go on.
@@ -207,6 +221,26 @@ class FakeGeneration:
         """The events from here on; a second loop goes on where the first one stopped."""
         return self._events
 
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        import asyncio
+
+        try:
+            while (event := await asyncio.to_thread(next, self._events, None)) is not None:
+                yield event
+        finally:
+            self.cancel()
+
+    def when_done(self, function: Callable[[], None]) -> None:
+        """Call a function at once: a scripted answer is played while it is read."""
+        function()
+
+    async def aresult(self) -> Reply:
+        """`result` for coroutines."""
+        last: Event | None = None
+        async for event in self:
+            last = event
+        return self._outcome(last)
+
     def cancel(self) -> None:
         """End before the next token.
 
@@ -229,11 +263,16 @@ class FakeGeneration:
 
     def result(self) -> Reply:
         """Run to the end and return the reply; raises the error of the tape."""
+        last: Event | None = None
         for event in self:
-            if isinstance(event, Failed):
-                raise event.error
-            if isinstance(event, Done):
-                return event.reply
+            last = event
+        return self._outcome(last)
+
+    def _outcome(self, last: Event | None) -> Reply:
+        if isinstance(last, Failed):
+            raise last.error
+        if isinstance(last, Done):
+            return last.reply
         raise EngineError("this answer was read to its end before: keep the reply of its Done")
 
     def _play(self) -> Iterator[Event]:
@@ -329,4 +368,15 @@ class FakeGeneration:
             peak_bytes=self._info.weight_bytes,
             thought_ended_by=self._ended_by,
             notices=self._answer.notices,
+            fits=self._fits(reason),
         )
+
+    def _fits(self, reason: FinishReason) -> bool | None:
+        """Whether the scripted text is what the grammar asks for, as far as it can be parsed."""
+        if self._call.grammar is None:
+            return None
+        try:
+            self._call.grammar.parse(self._said["text"])
+        except (ValueError, TypeError):
+            return False
+        return reason == "stop"

@@ -40,6 +40,10 @@ class Script:
         self.drawn = 0
         self._forced = False
 
+    @property
+    def needs_last(self) -> bool:
+        return self._own is not None and self._own.needs_last
+
     def allowed(self) -> mx.array:
         if bool(self._request.stats.forced) != self._forced:
             self._forced, self.drawn = True, 0

@@ -88,6 +88,7 @@ class Batch:
         self.requests: list[Request] = []
         self._kv: KVCache | None = None
         self._drawn: mx.array | None = None
+        self._undrawn: mx.array | None = None  # logits of a step that waits for `draw`
         self._sampler: Sampler | None = None
         self._penalties: Penalties | None = None
 
@@ -144,21 +145,30 @@ class Batch:
         return Prefilling(self._model, self._vocab, request, chunk, kv, penalties)
 
     def step(self) -> list[int]:
-        """Issue the next step, then read the tokens of the last one: one for each request."""
+        """Issue the next step, then read the tokens of the last one: one for each request.
+
+        Where a mask has to know these tokens first, the next ones are drawn by `draw`.
+        """
         assert self._drawn is not None
+        assert self._kv is not None
         drawn = self._drawn
         if any(each.left > 1 for each in self.requests):
-            self._drawn = self._issue(drawn)
+            self._undrawn = self._logits(drawn[:, None], self._kv)[:, : self._vocab]
+            if any(each.mask is not None and each.mask.needs_last for each in self.requests):
+                mx.async_eval(self._undrawn)
+            else:
+                self.draw()
         tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
         return tokens
 
-    def _issue(self, tokens: mx.array) -> mx.array:
-        assert self._kv is not None
+    def draw(self) -> None:
+        """Draw what the step has left undrawn; after its tokens were handed over."""
+        logits, self._undrawn = self._undrawn, None
+        if logits is None:
+            return
         assert self._sampler is not None
-        logits = self._logits(tokens[:, None], self._kv)[:, : self._vocab]
-        drawn = _draw(logits, self.requests, self._sampler, self._penalties)
-        mx.async_eval(drawn)
-        return drawn
+        self._drawn = _draw(logits, self.requests, self._sampler, self._penalties)
+        mx.async_eval(self._drawn)
 
     def _logits(self, ids: mx.array, kv: KVCache) -> mx.array:
         """One step: ids (B, 1) -> logits (B, V), compiled once there was enough to do."""

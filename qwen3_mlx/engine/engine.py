@@ -232,12 +232,12 @@ class Engine:
             return
         tokens = self._batch.step()
         now = time.perf_counter()
-        self._settle(
-            [
-                self._deliver(request, token, now)
-                for request, token in zip(requests, tokens, strict=True)
-            ]
-        )
+        outcomes = [
+            self._deliver(request, token, now)
+            for request, token in zip(requests, tokens, strict=True)
+        ]
+        self._batch.draw()
+        self._settle(outcomes)
 
     def _deliver(self, request: Request, token: int, now: float) -> _Outcome:
         """Hand one token over; what becomes of the request, None if it just goes on."""

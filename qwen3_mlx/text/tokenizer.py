@@ -171,6 +171,10 @@ class StreamDecoder:
         """The text that this id completes, often one word, sometimes ''."""
         return self._decoder.decode(self._tokenizer.bytes_of(id, self._skip_special))
 
+    def push_bytes(self, data: bytes) -> str:
+        """The text that these bytes complete."""
+        return self._decoder.decode(data)
+
     def flush(self) -> str:
         """The end of the stream: U+FFFD for a character that was never completed, or ''."""
         return self._decoder.decode(b"", final=True)
