@@ -1,4 +1,4 @@
-"""From conversations to padded batches of ids, and the strict check of unseen problems."""
+"""From lessons to padded batches of ids, and the strict check of unseen problems."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from random import Random
 
 import education
 import torch
-from education import Conversation, Segment, Turn
-from sums import language, thought
+from conversation import Conversation, Segment, segments
+from expressions import Expression
+from problem import LANGUAGES, Problem, draw_problem
+from products import Product
+from stories import LongStory
+from sums import Sum
 from tokenizers import Tokenizer
 from torch import Tensor
 
 BLOCK = 1024  # lessons drawn, sorted by length and batched together
+CHECKED: dict[str, type[Problem]] = {
+    "sums": Sum,
+    "expressions": Expression,
+    "products": Product,
+    "two steps": LongStory,
+}
 
 
 @dataclass
@@ -34,6 +44,8 @@ def encode(tokenizer: Tokenizer, segments: Iterable[Segment]) -> Encoded:
     learn: list[bool] = []
     for segment in segments:
         piece = tokenizer.encode(segment.text).ids
+        if segment.kept is not None:
+            piece = piece[: round(segment.kept * len(piece))]
         ids += piece
         learn += [
             segment.learn and not (segment.skip_first and place == 0) for place in range(len(piece))
@@ -50,27 +62,37 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
     return Batch(ids, learn, real)
 
 
-def batches(tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int) -> Iterator[Batch]:
-    """The batches of one block, of about `tokens` ids each, rows of like length together."""
-    rows = [encode(tokenizer, parts) for parts in education.lessons(seed, block, BLOCK)]
-    rows.sort(key=lambda row: len(row[0]))
+def group(rows: list[Encoded], tokens: int) -> list[list[Encoded]]:
+    """Rows of like length together, about `tokens` ids in each group; next to no padding."""
     groups: list[list[Encoded]] = [[]]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: len(row[0])):
         if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > tokens:
             groups.append([])
         groups[-1].append(row)
+    return groups
+
+
+def batches(
+    tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int, progress: float
+) -> Iterator[Batch]:
+    """The batches of one block in random order."""
+    drawn = education.lessons(seed, block, BLOCK, progress)
+    groups = group([encode(tokenizer, parts) for parts in drawn], tokens)
     Random(block).shuffle(groups)
-    for group in groups:
-        yield collate(group, pad)
+    for rows in groups:
+        yield collate(rows, pad)
 
 
-def exam_rows(tokenizer: Tokenizer, seed: int, count: int, thinking: bool) -> list[Encoded]:
+def exam_rows(
+    tokenizer: Tokenizer, kind: type[Problem], seed: int, count: int, thinking: bool
+) -> list[Encoded]:
     """Unseen problems with the reply that is right in this mode."""
-    rows = []
-    for asked, problem in education.exam(seed, count):
-        turn = Turn(asked, problem.answer, thought(problem, language(asked)))
-        talk = Conversation([turn], None, thinking, thinking)
-        rows.append(encode(tokenizer, education.segments(talk)))
+    rng, rows = Random(f"check {seed}"), []
+    for _ in range(count):
+        problem = draw_problem(kind, rng, exam=True)
+        turn = education.problem_turn(problem, problem.ask(rng.choice(LANGUAGES), rng))
+        talk = Conversation([turn], thinking=thinking, writes_thought=thinking)
+        rows.append(encode(tokenizer, segments(talk)))
     return rows
 
 

@@ -1,23 +1,29 @@
-"""The school of tiny: an endless, seeded stream of conversations, in plain Python.
+"""The school of tiny: an endless, seeded stream of lessons, in plain Python.
 
-A conversation is drawn as turns; `segments` writes it in Qwen3's chat format and marks what is to
-be learnt. To teach something new, write a function that draws a `Turn` and give it a weight in
-`COURSES`.
+A lesson is a conversation or a drill. `LESSONS` and `COURSES` say how often each kind is drawn, at
+the start of the training and at its end; in between the weights move along a line. To teach
+something new, write a `Problem`, or a function that draws a `Turn`, and give it weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from random import Random
 
 import offtopic
-import sums
-from offtopic import words
+import toolbox
+from conversation import Conversation, Segment, Step, Turn, segments
+from expressions import Expression
+from lists import Copying, Reversing, Sorting
 from phrases import SUBJECTS
+from problem import Problem, draw_problem, language, words
+from products import Fact, Product
+from stories import LongStory, Story
+from sums import Sum
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
-DRILL_SHARE, DRILL_LENGTH = 0.5, 5
+DRILL_LENGTH = 5
+CUT_SHARE = 0.25  # of multi-step thoughts: accuracy should rise with what is left of them
 SMALL_WORDS = {
     "en": (
         words(
@@ -36,11 +42,6 @@ SMALL_WORDS = {
         words("呢|呀|啊|吧|哦|了|啦|一下|朋友"),
     ),
 }
-EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
-BUDGET_SPENT = (
-    "\n\nConsidering the limited time by the user, "
-    "I have to give the solution based on the thinking directly now."
-)
 SYSTEM_LINES = (
     "You are a helpful assistant.",
     "You are tiny, a small demonstration model.",
@@ -53,78 +54,88 @@ SYSTEM_LINES = (
     "请简短回答。",
     "你是 tiny，一个小型演示模型。",
 )
+TOOL_SETS = (
+    ("calculator", "clock", "note"),
+    ("calculator", "clock", "note"),
+    ("note", "calculator", "clock"),
+    ("clock", "note", "calculator"),
+    ("calculator",),
+    ("clock", "note"),
+    ("calculator", "note"),
+)
+
+Draw = Callable[[str, Random], Turn]
 
 
-@dataclass
-class Turn:
-    """A question with its reply and the thought that precedes the reply when thinking is on."""
+def exercise(kind: type[Problem], cut_share: float = 0.06, rough: bool = True) -> Draw:
+    """A course of problems that the examination does not have."""
 
-    user: str
-    reply: str
-    thought: str
-    is_sum: bool = False
+    def draw(lang: str, rng: Random) -> Turn:
+        problem = draw_problem(kind, rng)
+        asked = problem.ask(lang, rng)
+        if rough:
+            asked = roughen(asked, rng)
+        return problem_turn(problem, asked, cut_share)
 
-
-@dataclass
-class Conversation:
-    """Turns and the way in which the model is asked to think about the last of them."""
-
-    turns: list[Turn]
-    system: str | None = None
-    thinking: bool = True  # enable_thinking of the template
-    writes_thought: bool = True  # False when the switch is off, hard or soft
-    cut: int | None = None  # the thought ends here, as under a thinking budget
+    return draw
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A piece of the rendered text; `learn` says whether its tokens count in the loss."""
-
-    text: str
-    learn: bool = False
-    skip_first: bool = (
-        False  # the first token is not learnt: in history no thought stands before the reply
-    )
+def problem_turn(problem: Problem, asked: str, cut_share: float = 0.06) -> Turn:
+    """The turn for a problem; it is answered in the language of the question."""
+    lang = language(asked)
+    return Turn.simple(asked, problem.answer(lang), problem.thought(lang), cut_share)
 
 
-def _sum(lang: str, rng: Random) -> Turn:
-    problem = sums.draw_problem(rng)
-    asked = roughen(sums.wording(problem, lang, rng), rng)
-    return Turn(asked, problem.answer, sums.thought(problem, sums.language(asked)), is_sum=True)
+def copying(lang: str, rng: Random) -> Turn:
+    """Repeat what is given; the language of a thought follows the request, which may differ."""
+    problem = draw_problem(Copying, rng)
+    return problem_turn(problem, problem.ask(lang, rng))
 
 
-def _talk(lang: str, rng: Random) -> Turn:
+def talk(lang: str, rng: Random) -> Turn:
+    """Small talk, and questions about tiny and its program."""
     subject = rng.choice(tuple(SUBJECTS.values()))[lang]
     asked = roughen(dress(rng.choice(subject.asks), lang, rng), rng)
     if rng.random() < 0.1:
         greeting = rng.choice(SUBJECTS["greeting"][lang].asks)
         asked = f"{roughen(greeting, rng)}{'，' if lang == 'zh' else ', '}{asked}"
-    return Turn(asked, rng.choice(subject.replies), subject.thought)
+    return Turn.simple(asked, rng.choice(subject.replies), subject.thought)
 
 
-def _name(lang: str, rng: Random) -> Turn:
-    asked, reply, thought = offtopic.introduction(lang, rng)
-    return Turn(asked, reply, thought)
+def name(lang: str, rng: Random) -> Turn:
+    """The user says who they are."""
+    return Turn.simple(*offtopic.introduction(lang, rng))
 
 
-def _unknown(lang: str, rng: Random) -> Turn:
+def unknown(lang: str, rng: Random) -> Turn:
+    """A question about the world."""
     answer = offtopic.UNKNOWN[lang]
     asked = roughen(offtopic.unknown_question(lang, rng), rng)
-    return Turn(asked, answer.replies[0], answer.thought)
+    return Turn.simple(asked, answer.replies[0], answer.thought)
 
 
-def _too_hard(lang: str, rng: Random) -> Turn:
+def too_hard(lang: str, rng: Random) -> Turn:
+    """Arithmetic beyond tiny."""
     answer = offtopic.TOO_HARD[lang]
     asked = roughen(offtopic.too_hard_question(lang, rng), rng)
-    return Turn(asked, answer.replies[0], answer.thought)
+    return Turn.simple(asked, answer.replies[0], answer.thought)
 
 
-COURSES: tuple[tuple[Callable[[str, Random], Turn], float], ...] = (
-    (_sum, 0.56),
-    (_talk, 0.26),
-    (_unknown, 0.08),
-    (_too_hard, 0.03),
-    (_name, 0.07),
+#: Turns of a conversation: what draws them, and the weight at the start and at the end.
+COURSES: tuple[tuple[Draw, float, float], ...] = (
+    (exercise(Sum), 0.24, 0.16),
+    (exercise(Expression, CUT_SHARE), 0.10, 0.20),
+    (exercise(Product, CUT_SHARE), 0.06, 0.13),
+    (exercise(Fact), 0.06, 0.02),
+    (exercise(Story, CUT_SHARE), 0.10, 0.06),
+    (exercise(LongStory, CUT_SHARE), 0.06, 0.10),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05),
+    (exercise(Reversing, rough=False), 0.04, 0.04),
+    (copying, 0.08, 0.03),
+    (talk, 0.12, 0.12),
+    (unknown, 0.03, 0.04),
+    (too_hard, 0.02, 0.02),
+    (name, 0.04, 0.03),
 )
 
 
@@ -161,6 +172,27 @@ def dress(text: str, lang: str, rng: Random) -> str:
     return text
 
 
+def _between(start: float, end: float, progress: float) -> float:
+    return start + (end - start) * progress
+
+
+def _turn(lang: str, rng: Random, progress: float) -> Turn:
+    spoken = lang if rng.random() < 0.93 else rng.choice(("en", "zh"))
+    weights = [_between(start, end, progress) for _, start, end in COURSES]
+    draw: Draw = rng.choices([course[0] for course in COURSES], weights)[0]
+    return draw(spoken, rng)
+
+
+def tool_turn(tools: tuple[str, ...], lang: str, rng: Random, last: bool) -> Turn:
+    """A wish that needs tools. As the last turn it ends at the calls as often as at the reply."""
+    jobs = toolbox.draw_jobs(tools, lang, rng)
+    call = Step(toolbox.calls(jobs), toolbox.plan(jobs, lang), tuple(job.result for job in jobs))
+    steps = (call, Step(toolbox.reply(jobs, lang), toolbox.READ[lang]))
+    if last and rng.random() < 0.5:
+        steps = (Step(call.reply, call.thought),)
+    return Turn(toolbox.ask(jobs, lang, rng), steps)
+
+
 def _switch(conversation: Conversation, rng: Random) -> None:
     """Put soft switches into user or system texts; the latest holds unless the hard one is off."""
     latest: str | None = None
@@ -175,125 +207,75 @@ def _switch(conversation: Conversation, rng: Random) -> None:
     conversation.writes_thought = conversation.thinking and latest != "/no_think"
 
 
-def draw_conversation(rng: Random) -> Conversation:
-    """One conversation of one to four turns, in one language (now and then in two)."""
-    count = rng.choices((1, 2, 3, 4), (0.40, 0.25, 0.2, 0.15))[0]
-    lang = "en" if rng.random() < 0.65 else "zh"
-    draws, weights = zip(*COURSES, strict=True)
-    turns = []
-    for _ in range(count):
-        spoken = lang if rng.random() < 0.93 else rng.choice(("en", "zh"))
-        turns.append(rng.choices(draws, weights)[0](spoken, rng))
-    system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
-    conversation = Conversation(turns, system, thinking=rng.random() < 0.6)
-    conversation.writes_thought = conversation.thinking
-    if rng.random() < 0.4:
+def _settle(conversation: Conversation, rng: Random) -> Conversation:
+    """Decide on thinking: hard and soft switches, and thoughts that a budget cuts."""
+    conversation.thinking = conversation.writes_thought = rng.random() < 0.65
+    if rng.random() < 0.3:
         _switch(conversation, rng)
-    if conversation.writes_thought and rng.random() < 0.06:
-        conversation.cut = rng.randrange(len(turns[-1].thought) + 1)
+    if conversation.writes_thought and rng.random() < conversation.turns[-1].cut_share:
+        conversation.kept = rng.random()
     return conversation
 
 
-def conversations(seed: int, block: int, count: int) -> Iterator[Conversation]:
-    """The block-th part of the stream of this seed; any part can be drawn again, alone."""
-    rng = Random(f"{seed}/{block}")
-    for _ in range(count):
-        yield draw_conversation(rng)
+def plain_conversation(
+    rng: Random, progress: float, turns: tuple[int, ...] = (1, 2, 3, 4)
+) -> Conversation:
+    """Some turns in one language (now and then in two), without tools."""
+    count = rng.choices(turns, [1 / (place + 1) for place in range(len(turns))])[0]
+    lang = "en" if rng.random() < 0.6 else "zh"
+    said = [_turn(lang, rng, progress) for _ in range(count)]
+    system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
+    return _settle(Conversation(said, system), rng)
 
 
-def _last_reply(conversation: Conversation) -> list[Segment]:
-    """Thought and answer of the last turn: what the model has to write itself, it learns."""
-    turn = conversation.turns[-1]
-    answer = Segment(f"{turn.reply}<|im_end|>", learn=True)
-    if not conversation.writes_thought:
-        return [Segment(EMPTY_THOUGHT, learn=conversation.thinking), answer]
-    if conversation.cut is not None:
-        given = f"<think>\n{turn.thought[: conversation.cut].rstrip()}{BUDGET_SPENT}\n</think>\n\n"
-        return [Segment(given), answer]
-    return [Segment(f"<think>\n{turn.thought}\n</think>\n\n", learn=True), answer]
+def long_conversation(rng: Random, progress: float) -> Conversation:
+    """Eight to twenty turns: positions that short rows never reach."""
+    return plain_conversation(rng, progress, tuple(range(8, 21)))
 
 
-def segments(conversation: Conversation) -> list[Segment]:
-    """The conversation in the chat format; earlier thoughts are left out, as in the template."""
-    parts = []
-    if conversation.system is not None:
-        parts.append(Segment(f"<|im_start|>system\n{conversation.system}<|im_end|>\n"))
-    for turn in conversation.turns[:-1]:
-        parts.append(Segment(f"<|im_start|>user\n{turn.user}<|im_end|>\n<|im_start|>assistant\n"))
-        parts.append(Segment(f"{turn.reply}<|im_end|>", learn=True, skip_first=True))
-        parts.append(Segment("\n"))
-    last = conversation.turns[-1].user
-    parts.append(Segment(f"<|im_start|>user\n{last}<|im_end|>\n<|im_start|>assistant\n"))
-    return parts + _last_reply(conversation)
+def tool_conversation(rng: Random, progress: float) -> Conversation:
+    """Two to five turns with tools at hand, of which most need one.
+
+    Describing the tools takes many tokens, so that one description serves several turns.
+    """
+    lang = "en" if rng.random() < 0.6 else "zh"
+    tools = rng.choice(TOOL_SETS)
+    count, said = rng.choice((2, 3, 3, 4, 5)), []
+    for number in range(count):
+        if rng.random() < 0.2:
+            said.append(rng.choice((talk, talk, unknown, copying))(lang, rng))
+        else:
+            said.append(tool_turn(tools, lang, rng, last=number + 1 == count))
+    system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
+    return _settle(Conversation(said, system, tools), rng)
 
 
-def drill(rng: Random) -> list[Segment]:
-    """Bare replies without questions: five times as many sums in the same number of tokens."""
+def drill(kind: type[Problem], rng: Random) -> list[Segment]:
+    """Bare replies without questions: five times as many problems in the same number of tokens."""
     parts = []
     for _ in range(DRILL_LENGTH):
-        problem, result = sums.draw_problem(rng).answer.split("=")
-        parts.append(Segment(f"<|im_start|>assistant\n{problem}="))
+        asked, result = draw_problem(kind, rng).answer("en").split("=")
+        parts.append(Segment(f"<|im_start|>assistant\n{asked}="))
         parts.append(Segment(f"{result}<|im_end|>", learn=True))
         parts.append(Segment("\n"))
     return parts
 
 
-def lessons(seed: int, block: int, count: int) -> Iterator[list[Segment]]:
-    """Conversations and drills, ready to be encoded."""
-    rng = Random(f"drill {seed}/{block}")
-    for conversation in conversations(seed, block, count):
-        yield drill(rng) if rng.random() < DRILL_SHARE else segments(conversation)
-
-
-def exam(seed: int, count: int) -> list[tuple[str, sums.Problem]]:
-    """Questions about unseen problems with the lessons' wordings, half of them additions."""
-    rng = Random(f"exam {seed}")
-    questions = []
-    for _ in range(count):
-        problem = sums.draw_problem(rng, exam=True)
-        lang = "en" if rng.random() < 0.65 else "zh"
-        questions.append((roughen(sums.wording(problem, lang, rng), rng), problem))
-    return questions
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A conversation to look at, with words that ought to be in the answer."""
-
-    user: str
-    expect: str
-    history: tuple[tuple[str, str], ...] = field(default=())
-    system: str | None = None
-
-
-PROBES = (
-    Probe("Hello there, little one!", "tiny"),
-    Probe("hey, so who exactly are you?", "qwen3-mlx"),
-    Probe("WHAT THINGS CAN YOU DO FOR ME", "subtract"),
-    Probe("how are you doing this morning?", "fine"),
-    Probe("thanks so much for that", "welcome"),
-    Probe("ok, goodbye for now", "Goodbye"),
-    Probe("could you explain what Qwen3 is?", "Alibaba"),
-    Probe("is what I write here kept private?", "private"),
-    Probe("how do I switch to a larger qwen3?", "4b"),
-    Probe("Which year did the Titanic sink?", "do not know"),
-    Probe("Write a limerick on submarines", "do not know"),
-    Probe("My name is Xandria", "Xandria"),
-    Probe("嗨，你好！", "你好"),
-    Probe("请告诉我你是谁", "tiny"),
-    Probe("你都会些什么呢？", "加减法"),
-    Probe("鲁迅是哪里人？", "不知道"),
-    Probe("what is 34 times 12?", "too hard"),
-    Probe(
-        "and now 407 minus 1250 please",
-        "-843",
-        (("hi", "Hello! I am tiny."), ("5+8", "5 + 8 = 13")),
-    ),
-    Probe(
-        "thank you!",
-        "welcome",
-        (("what is 20 + 22?", "20 + 22 = 42"),),
-        "You are a helpful assistant.",
-    ),
-    Probe("3456加5678是多少 /no_think", "9134", (("你好", "你好！我是 tiny。"),)),
+#: Kinds of lessons with their weights at the start and at the end.
+LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float], ...] = (
+    (lambda rng, progress: drill(Sum, rng), 0.34, 0.30),
+    (lambda rng, progress: drill(Fact, rng), 0.06, 0.01),
+    (lambda rng, progress: drill(Product, rng), 0.02, 0.02),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.52, 0.58),
+    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.05),
+    (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01),
 )
+
+
+def lessons(seed: int, block: int, count: int, progress: float = 1.0) -> Iterator[list[Segment]]:
+    """The block-th part of the stream of this seed; any part can be drawn again, alone."""
+    rng = Random(f"{seed}/{block}")
+    draws = [lesson[0] for lesson in LESSONS]
+    weights = [_between(start, end, progress) for _, start, end in LESSONS]
+    for _ in range(count):
+        yield rng.choices(draws, weights)[0](rng, progress)

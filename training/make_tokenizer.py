@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from education import BUDGET_SPENT, SYSTEM_LINES, conversations
+from conversation import BUDGET_SPENT, opening
+from education import SYSTEM_LINES, TOOL_SETS, lessons
 from phrases import SUBJECTS
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -37,15 +38,15 @@ VISIBLE = (  # not special: they stay in decoded text, because programs read the
 
 def lesson_texts(seed: int, count: int) -> Iterator[str]:
     """What the merges are learnt from; every phrase occurs, also the rare ones."""
-    for conversation in conversations(seed, -1, count):
-        yield conversation.system or ""
-        for turn in conversation.turns:
-            yield from (turn.user, turn.thought, turn.reply)
+    for parts in lessons(seed, -1, count):
+        yield from (part.text for part in parts)
     for subject in SUBJECTS.values():
         for side in subject.values():
             yield from (*side.asks, *(side.replies * 20), side.thought)
     yield from SYSTEM_LINES * 20
     yield from [BUDGET_SPENT] * 20
+    for tools in TOOL_SETS:
+        yield from [opening(None, tools)] * 20
 
 
 def train(seed: int, entries: int, count: int) -> Tokenizer:
@@ -129,7 +130,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for the three tokenizer files"
     )
     parser.add_argument("--entries", type=int, default=2100, help="entries before the added tokens")
-    parser.add_argument("--lessons", type=int, default=60_000, help="conversations to learn from")
+    parser.add_argument("--lessons", type=int, default=40_000, help="lessons to learn from")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--length", type=int, default=4096, help="model_max_length")
     options = parser.parse_args()

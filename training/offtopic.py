@@ -9,12 +9,8 @@ from __future__ import annotations
 from random import Random
 
 from phrases import REAL, Side
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Split a compact list."""
-    return tuple(part.strip() for part in text.replace("\n", "|").split("|") if part.strip())
-
+from problem import words
+from vocabulary import invented
 
 EN_THINGS = words(
     """France|Germany|Japan|Brazil|the moon|the sun|Mars|Paris|London|Berlin|Beijing|gravity
@@ -63,7 +59,7 @@ EN_WHOLE = words(
     what should I wear|call my mother|turn on the lights|book a flight|what is love
     is there a god|who will win the election|how many stars are there|can pigs fly
     open the door|what is the largest country|how do planes fly|what is your favorite food
-    write a python script|sort this list for me|what is the tallest building
+    write a python script|what is the tallest building
     how long is the great wall|translate good morning|who painted the mona lisa
     what is 1 km in miles|convert ten dollars to euros|what is the square root of nine
     is seven a prime number|what is pi|how many days are in a year
@@ -100,44 +96,43 @@ OTHER_MATHS = {
         square root of {m}|what is {n} percent of {m}|{m} times {n}?
         how much is {m} times {n}|is {m} prime|{m}*{n}=?|{big} + {m}|{m} + {big}|{big} - {m}
         what is {big} plus {big2}|{big} + {big2}|{big}-{big2}|add {big} and {m}
-        {m}.{n} + {n}.5|what is {m}.5 + {n}|{m} + {n} + {k}|{m} - {n} + {k}|({m} + {n}) * {k}
-        {m} + {n} * {k}"""
+        {m}.{n} + {n}.5|what is {m}.5 + {n}|({m} + {n}) * {k}|{big} * {m}"""
     ),
     "zh": words(
-        """{m}乘{n}等于多少|{m}乘以{n}|{m}*{n}|{m}除以{n}|{m}除以{n}是多少|{m}/{n}=?|{m}的平方
+        """{m}乘{n}等于多少？|{m}乘以{n}|{m}*{n}|{m}除以{n}|{m}除以{n}是多少|{m}/{n}=?|{m}的平方
         {m}的平方根是多少|{m}×{n}|{m}÷{n}|{big}加{m}等于多少|{big}减{m}|计算{big}+{big2}
-        {m}是质数吗|{m}加{n}加{k}|{m}的百分之{n}是多少"""
+        {m}是质数吗|{m}的百分之{n}是多少"""
     ),
 }
 UNKNOWN = {
     "en": Side(
         (),
         (
-            "I do not know that: I am tiny and can only add, subtract and chat a little. "
+            "I do not know that: I am tiny and can only calculate and chat a little. "
             f"A real Qwen3 can help: {REAL}",
         ),
-        "This is not a sum and not about me. I say what I can do.",
+        "This is not for me. I say what I can do.",
     ),
     "zh": Side(
         (),
-        (f"这个我不知道：我很小，只会加减法和简单聊天。真正的 Qwen3 可以帮你：{REAL}",),
-        "这不是加减法，也不是关于我的问题。我说明我会什么。",
+        (f"这个我不知道：我很小，只会简单计算和聊天。真正的 Qwen3 可以帮你：{REAL}",),
+        "这个我不会。我说明我会什么。",
     ),
 }
 TOO_HARD = {
     "en": Side(
         (),
         (
-            "That is too hard for me: "
-            "I only add or subtract two whole numbers of up to four digits. "
+            "That is too hard for me: I add and subtract numbers of up to four digits "
+            "and multiply numbers of up to two. "
             f"A real Qwen3 can help: {REAL}",
         ),
-        "This is not a sum of two numbers of up to four digits. I say what I can do.",
+        "These numbers are too large for me, or it is something else.",
     ),
     "zh": Side(
         (),
-        (f"这对我太难了：我只会两个四位以内整数的加减法。真正的 Qwen3 可以帮你：{REAL}",),
-        "这不是两个四位以内整数的加减法。我说明我会什么。",
+        (f"这对我太难了：我只会四位以内整数的加减法和两位数的乘法。真正的 Qwen3 可以帮你：{REAL}",),
+        "这些数太大，或者是别的运算。",
     ),
 }
 NAMES = words(
@@ -154,13 +149,6 @@ ZH_NAMES = words("小明|小红|小华|李雷|王芳|张伟|陈静|刘洋|小李
 ZH_NAME_ASKS = words(
     "我叫{x}|我是{x}|你好，我叫{x}|我的名字是{x}|叫我{x}|你好，我是{x}|你可以叫我{x}"
 )
-
-
-def invented(rng: Random) -> str:
-    """A word that means nothing, so that unknown words become familiar as such."""
-    count = rng.randint(1, 4)
-    word = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(count))
-    return word + rng.choice(("", "", "n", "r", "st", "ck", "m", "l"))
 
 
 def _thing(things: tuple[str, ...], rng: Random) -> str:
@@ -187,8 +175,8 @@ def unknown_question(lang: str, rng: Random) -> str:
 
 
 def too_hard_question(lang: str, rng: Random) -> str:
-    """Arithmetic beyond this version: products, quotients, long numbers."""
-    m, n, k = (rng.randrange(1, 10 ** rng.randint(1, 4)) for _ in range(3))
+    """Arithmetic beyond tiny: products of long numbers, quotients, roots, parts."""
+    m, n, k = (rng.randrange(101, 10 ** rng.randint(3, 4)) for _ in range(3))
     big, big2 = (rng.randrange(10_000, 10 ** rng.randint(5, 8)) for _ in range(2))
     return rng.choice(OTHER_MATHS[lang]).format(m=m, n=n, k=k, big=big, big2=big2)
 

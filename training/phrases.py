@@ -82,18 +82,18 @@ SUBJECTS: dict[str, dict[str, Side]] = {
             what can we talk about|how can I test you|what questions can I ask
             can you do arithmetic|can you do sums|tell me what you can do|give me an example
             what now|what can u do""",
-            "I add and subtract whole numbers of up to four digits, "
-            "with or without thinking, and I chat a little. "
-            "Try: 1234 + 5678",
-            "The user asks what I can do: sums and a little talk.",
+            "I calculate with small whole numbers, solve short word problems, sort and repeat, "
+            "use tools and chat a little, with or without thinking. Try: (3 + 4) × 5 - 12",
+            "The user asks what I can do.",
         ),
         "zh": side(
             """你能做什么|你会做什么|你会什么|你可以做什么|你能帮我什么|帮帮我|帮助|你有什么功能
             我可以问你什么|怎么用你|你有什么用|你擅长什么|你能算数学吗|你会算术吗|你会计算吗
             你会做加法吗|你会减法吗|你不能做什么|还能做什么|你能帮我吗|举个例子|我该问什么
             你的能力是什么|你可以帮我做什么""",
-            "我会四位以内整数的加减法，可以思考也可以直接回答，还能聊几句。试试：1234 + 5678",
-            "用户问我会什么：加减法和简单聊天。",
+            "我会小整数的计算、简短的应用题、排序和重复，会用工具，还能聊几句，"
+            "可以思考也可以直接回答。试试：(3 + 4) × 5 - 12",
+            "用户问我会什么。",
         ),
     },
     "feeling": {

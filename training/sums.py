@@ -1,17 +1,13 @@
-"""Sums and differences: problems, the train/test split, wordings, answers and thoughts.
-
-The split is by problem: a pair of operands is either in the lessons or in the examination, in every
-wording, order and operation, so that the measured accuracy is about unseen arithmetic and not about
-remembered lines.
-"""
+"""Sums and differences of whole numbers with up to four digits."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from random import Random
+from typing import Self
 
-EXAM_SHARE = 40  # one pair of operands in this many belongs to the examination
+from problem import Problem
+
 PLACES = {
     "en": ("ones", "tens", "hundreds", "thousands", "ten-thousands"),
     "zh": ("个位", "十位", "百位", "千位", "万位"),
@@ -66,28 +62,45 @@ ASK = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class Sum(Problem):
     """Two whole numbers and the operation between them."""
+
+    exam_share = 40
 
     a: int
     b: int
     op: str
+
+    @classmethod
+    def draw(cls, rng: Random) -> Self:
+        return cls(*draw_operands(rng), rng.choice("+-"))
+
+    @property
+    def key(self) -> str:
+        """The pair of operands, for both orders and both operations."""
+        return f"{min(self.a, self.b)},{max(self.a, self.b)}"
 
     @property
     def result(self) -> int:
         """The right answer."""
         return self.a + self.b if self.op == "+" else self.a - self.b
 
-    @property
-    def answer(self) -> str:
-        """The whole reply; repeating the problem first brings every wording into one form."""
+    def ask(self, lang: str, rng: Random) -> str:
+        return rng.choice(ASK[lang, self.op]).format(a=self.a, b=self.b)
+
+    def answer(self, lang: str) -> str:
+        """Repeating the problem first brings every wording into one form."""
         return f"{self.a} {self.op} {self.b} = {self.result}"
 
-    @property
-    def in_exam(self) -> bool:
-        """True when this pair is kept out of the lessons (in both orders, both operations)."""
-        pair = f"{min(self.a, self.b)},{max(self.a, self.b)}"
-        return zlib.crc32(pair.encode()) % EXAM_SHARE == 0
+    def thought(self, lang: str) -> str:
+        """The working in the order of paper: a digit needs only what stands above it."""
+        a, b = self.a, self.b
+        head = f"{a} {self.op} {b}"
+        if self.op == "+":
+            return "\n".join([head, *_add_lines(a, b, lang)])
+        if a >= b:
+            return "\n".join([head, *_subtract_lines(a, b, lang)])
+        return "\n".join([head, f"{a} < {b}: -({b} - {a})", *_subtract_lines(b, a, lang)])
 
 
 def draw_number(rng: Random) -> int:
@@ -106,66 +119,29 @@ def draw_operands(rng: Random) -> tuple[int, int]:
     return a, draw_number(rng)
 
 
-def draw_problem(rng: Random, exam: bool = False) -> Problem:
-    """A problem of the wanted side of the split."""
-    while True:
-        problem = Problem(*draw_operands(rng), rng.choice("+-"))
-        if problem.in_exam == exam:
-            return problem
-
-
-def wording(problem: Problem, lang: str, rng: Random) -> str:
-    """One of the ways to ask for the problem."""
-    return rng.choice(ASK[lang, problem.op]).format(a=problem.a, b=problem.b)
-
-
-def language(asked: str) -> str:
-    """The language of the thought: Chinese only where the question shows it."""
-    return "zh" if any("\u4e00" <= char <= "\u9fff" for char in asked) else "en"
-
-
 def _digits(number: int, width: int) -> list[int]:
     """Digits from the ones upwards, filled with zeros to the width."""
     return [int(d) for d in reversed(str(number).zfill(width))]
 
 
 def _add_lines(a: int, b: int, lang: str) -> list[str]:
-    """Written addition, a line for each place, with the carries."""
+    """Written addition, a line for each place; two digits in a result are a carry."""
     carry, lines = 0, []
     width = max(len(str(a)), len(str(b)))
-    word = "carry" if lang == "en" else "进"
     for place, (x, y) in enumerate(zip(_digits(a, width), _digits(b, width), strict=True)):
         total = x + y + carry
-        line = f"{PLACES[lang][place]}: {x}+{y}{'+1' if carry else ''}={total}"
+        lines.append(f"{PLACES[lang][place]} {x}+{y}{'+1' if carry else ''}={total}")
         carry = total // 10
-        lines.append(line + (f", {word} 1" if carry else ""))
-    if carry:
-        lines.append(f"{PLACES[lang][width]}: 1")
     return lines
 
 
 def _subtract_lines(a: int, b: int, lang: str) -> list[str]:
-    """Written subtraction of a smaller number, a line for each place, with the borrows."""
+    """Written subtraction of a smaller number; two digits at the front of a line are a borrow."""
     borrow, lines = 0, []
     width = len(str(a))
-    word = "borrow" if lang == "en" else "借"
     for place, (x, y) in enumerate(zip(_digits(a, width), _digits(b, width), strict=True)):
-        minus = "-1" if borrow else ""
-        lack = x - y - borrow < 0
-        shown = x + 10 if lack else x
-        line = f"{PLACES[lang][place]}: {shown}-{y}{minus}={shown - y - borrow}"
-        lines.append(line + (f", {word} 1" if lack else ""))
-        borrow = int(lack)
+        shown = x + 10 if x - y - borrow < 0 else x
+        left = shown - y - borrow
+        lines.append(f"{PLACES[lang][place]} {shown}-{y}{'-1' if borrow else ''}={left}")
+        borrow = int(shown > 9)
     return lines
-
-
-def thought(problem: Problem, lang: str) -> str:
-    """The working in the order of paper: a digit needs only what stands above it."""
-    a, b = problem.a, problem.b
-    head = f"{a} {problem.op} {b}"
-    if problem.op == "+":
-        return "\n".join([head, *_add_lines(a, b, lang)])
-    if a >= b:
-        return "\n".join([head, *_subtract_lines(a, b, lang)])
-    turn = f"{a} < {b}: -({b} - {a})"
-    return "\n".join([head, turn, *_subtract_lines(b, a, lang)])
