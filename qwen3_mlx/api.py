@@ -301,16 +301,21 @@ class Qwen3(Asking):
         >>> rows.dtype.name, rows.ndim
         ('float32', 2)
         """
-        ids = list(token_ids)
-        size = self._parts.config.vocab_size
-        wrong = [each for each in ids if not 0 <= each < size]
-        if not ids or wrong:
-            raise PromptError(
-                f"token ids must be from 0 to {size - 1}, got {wrong[0]}"
-                if wrong
-                else "there are no token ids to look at"
-            )
+        ids = self._checked(token_ids)
         return self._engine.call(lambda: self._logits(ids))
+
+    def routing(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Which experts each token goes to: booleans (layers, L, E), the MoE layers in order.
+
+        Raises:
+            PromptError: there are no ids, or one is out of range.
+            OptionError: the model has no experts.
+        """
+        from qwen3_mlx.experts.routing import routed
+
+        ids = self._checked(token_ids)
+        model = self._engine.model
+        return self._engine.call(lambda: routed(model, ids, KVCache(model.config)))
 
     def close(self) -> None:
         """End running answers and the engine thread, and free the memory."""
@@ -321,6 +326,18 @@ class Qwen3(Asking):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _checked(self, token_ids: Sequence[int]) -> list[int]:
+        ids = list(token_ids)
+        size = self._parts.config.vocab_size
+        wrong = [each for each in ids if not 0 <= each < size]
+        if not ids or wrong:
+            raise PromptError(
+                f"token ids must be from 0 to {size - 1}, got {wrong[0]}"
+                if wrong
+                else "there are no token ids to look at"
+            )
+        return ids
 
     def _logits(self, ids: list[int]) -> np.ndarray:
         import numpy as np

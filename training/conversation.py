@@ -56,6 +56,7 @@ class Conversation:
     thinking: bool = True  # enable_thinking of the template
     writes_thought: bool = True  # False when the switch is off, hard or soft
     kept: float | None = None  # this share of the last thought is there, as under a budget
+    returned: bool = True  # the thoughts before tool results are sent back with them
 
     def messages(self) -> list[dict[str, Any]]:
         """For the template; the thoughts of the last turn are in them."""
@@ -64,7 +65,8 @@ class Conversation:
             said.append({"role": "user", "content": turn.user})
             for step in turn.steps:
                 reply = {"role": "assistant", "content": step.reply}
-                if turn is self.turns[-1] and self.writes_thought:
+                last = turn is self.turns[-1] and (self.returned or step is turn.steps[-1])
+                if last and self.writes_thought:
                     reply["reasoning_content"] = step.thought
                 said.append(reply)
                 said += [{"role": "tool", "content": result} for result in step.results]
@@ -112,7 +114,7 @@ def segments(conversation: Conversation) -> list[Segment]:
     last = conversation.turns[-1]
     parts.append(_asked(last))
     for step in last.steps[:-1]:
-        if conversation.writes_thought:
+        if conversation.writes_thought and conversation.returned:
             parts += [Segment(REPLIER), Segment(_whole(step), learn=True), Segment("\n")]
         else:
             parts += _without_thought(step)

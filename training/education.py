@@ -247,7 +247,7 @@ def tool_conversation(rng: Random, progress: float) -> Conversation:
         else:
             said.append(tool_turn(tools, lang, rng, last=number + 1 == count))
     system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
-    return _settle(Conversation(said, system, tools), rng)
+    return _settle(Conversation(said, system, tools, returned=rng.random() < 0.6), rng)
 
 
 def drill(kind: type[Problem], rng: Random) -> list[Segment]:
@@ -266,7 +266,7 @@ LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float], ..
     (lambda rng, progress: drill(Sum, rng), 0.34, 0.30),
     (lambda rng, progress: drill(Fact, rng), 0.06, 0.01),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.02),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.52, 0.58),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.55, 0.61),
     (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.05),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01),
 )

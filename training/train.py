@@ -46,7 +46,7 @@ class Run:
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     block: int = 0
-    spent: float = 0.0  # seconds of training, over all sittings
+    spent: float = 0.0  # seconds, over all sittings, drawing lessons and reports included
     tokens: int = 0  # without padding
 
     def save(self, path: Path) -> None:
@@ -135,7 +135,7 @@ def report(run: Run, tokenizer: Tokenizer, losses: Counter[str], count: int, log
     pad = run.model.config.pad_token_id
     scores = {
         name: [
-            strict_accuracy(run.model, exam_rows(tokenizer, kind, 1, 100, thinking), pad)
+            strict_accuracy(run.model, exam_rows(tokenizer, kind, 1, 50, thinking), pad)
             for thinking in (False, True)
         ]
         for name, kind in CHECKED.items()
@@ -163,7 +163,7 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
     """Blocks of lessons until the budget is spent, with a report now and then."""
     pad = run.model.config.pad_token_id
     losses: Counter[str] = Counter()
-    reported, begun = run.spent, run.step
+    reported, begun, clock = run.spent, run.step, time.monotonic()
     while (far := progress(run, options)) < 1:
         # Rounded, so that what is taught does not hang on fractions of a second.
         lessons = list(
@@ -173,9 +173,9 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
         for batch in lessons[team.rank() : whole : team.size()]:
             if progress(run, options) >= 1:
                 break
-            clock = time.monotonic()
             losses.update(train_step(run, batch, rate(progress(run, options)), goal))
-            run.spent = team_clock(run.spent + time.monotonic() - clock)
+            passed, clock = time.monotonic() - clock, time.monotonic()
+            run.spent = team_clock(run.spent + passed)
         run.block += 1
         if run.spent - reported > options.every * 60 or progress(run, options) >= 1:
             if team.rank() == 0:

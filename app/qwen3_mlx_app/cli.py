@@ -25,6 +25,7 @@ _COMMANDS = {
     "chat": "qwen3_mlx_app.chat_command",
     "convert": "qwen3_mlx_convert.command",
     "doctor": "qwen3_mlx_app.doctor.command",
+    "eval": "qwen3_mlx_app.exam.command",
     "fit": "qwen3_mlx_app.fit_command",
     "models": "qwen3_mlx_app.models_command",
     "pack": "qwen3_mlx_app.pack_command",
