@@ -163,7 +163,8 @@ class _Pull:
         self._repo = cache / f"models--{hub_id.replace('/', '--')}"
         self._blobs = self._repo / "blobs"
         self._tell, self._stop = tell, stop
-        self._began, self._told, self._lock = time.monotonic(), 0.0, Lock()
+        self._began: float | None = None  # of the first byte
+        self._told, self._lock = 0.0, Lock()
         self._state = Download(hub_id, ())
         self._here = 0  # bytes of earlier runs
         self._broken = Event()
@@ -247,6 +248,7 @@ class _Pull:
             )
             turn = any(a.doing != b.doing for a, b in zip(files, self._state.files, strict=True))
             now = time.monotonic()
+            self._began = now if self._began is None else self._began
             state = replace(self._state, files=files, seconds=now - self._began)
             self._state = replace(state, fetched=max(0, state.done - self._here))
             if turn or now - self._told >= _TELL_SECONDS:

@@ -20,6 +20,7 @@ from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import DownloadPaused, HubError, UnsupportedModelError
 from qwen3_mlx.pulling import Download, FileState
 from qwen3_mlx_app.cli import main
+from qwen3_mlx_convert import fetching
 from tests.checkpoints import write_checkpoint
 from tests.hub_stand_in import LARGE, Server, oid, stand_in
 
@@ -397,3 +398,34 @@ def test_awake_while_downloading(server: Server, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pulling, "keep_awake", awake)
     hub.resolve("org/model")
     assert asked == [0]
+
+
+def test_what_pull_prints(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", "org/model"]) == 0
+    said = capsys.readouterr()
+    assert "config.json is here\n" in said.err
+    assert "Chat with it:  qwen3-mlx chat -m org/model\n" in said.out
+    assert "qwen3-mlx convert org/model --q4" in said.out
+
+
+def test_lines_of_a_long_download(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = fetching._Lines()
+    for seconds in (0.0, 1.0, 11.0, 12.0):
+        lines(Download("org/m", (FileState("a", 30, 10**9),), 3 * 10**7, seconds))
+    assert capsys.readouterr().err == "30 bytes of 1.0 GB, 2.7 MB/s, 6 min left\n"
+    assert [fetching._time(seconds) for seconds in (40, 700, 12_600)] == ["40 s", "12 min", "3.5 h"]
+
+
+def test_bars_on_a_terminal() -> None:
+    from rich.progress import Progress
+
+    with Progress(disable=True) as progress:
+        bars = fetching._Bars(progress)
+        for doing in ("queued", "reading", "waiting", "checking", "there"):
+            bars(Download("org/m", (FileState("a", 5, 10, doing),)))
+        everything, one = progress.tasks
+        assert (everything.description, everything.completed, everything.total) == ("org/m", 5, 10)
+        assert one.description == "  a (checking)"
+        assert not one.visible
+        bars(Download("org/m", (), note="waiting for another"))
+        assert everything.description == "waiting for another"

@@ -125,8 +125,8 @@ def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]
         ]
     lines += [
         "",
-        "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder. What is not on this machine",
-        "is downloaded in bf16, as published; `qwen3-mlx convert 4b --q4` makes 4 bits of it.",
+        "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder. What is not here yet is",
+        "downloaded in bf16, as published; `qwen3-mlx convert 4b --q4` makes 4 bits of it.",
         "FIT is for 4 bits, or for what is stored, on this machine: `qwen3-mlx fit NAME` has more.",
     ]
     return "\n".join(lines)

@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from qwen3_mlx_convert.fetching import fetch
 
     folder = fetch(args.model, source=True)
-    size = open_checkpoint(folder).weight_bytes
-    print(f"{folder}: {format_bytes(size)} of weights")
+    checkpoint = open_checkpoint(folder)
+    print(f"{folder}: {format_bytes(checkpoint.weight_bytes)} of weights")
+    print(f"Chat with it:  qwen3-mlx chat -m {args.model}")
+    if "quantization" not in checkpoint.config:
+        print(f"A quarter of the memory:  qwen3-mlx convert {args.model} --q4")
     return 0

@@ -69,7 +69,7 @@ class _Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._all = progress.add_task("looking", total=None)
+        self._all = progress.add_task("asking the hub", total=None)
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, state: Download) -> None:
@@ -117,6 +117,13 @@ class _Lines:
         print(
             f"{format_bytes(state.done)} of {format_bytes(state.total)}, "
             f"{format_bytes(state.bytes_per_second)}/s"
-            + ("" if left is None else f", {left:.0f} s left"),
+            + ("" if left is None else f", {_time(left)} left"),
             file=sys.stderr,
         )
+
+
+def _time(seconds: float) -> str:
+    """For people: "40 s", "12 min", "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
