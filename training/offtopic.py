@@ -182,11 +182,14 @@ def too_hard_question(lang: str, rng: Random) -> str:
 
 
 def introduction(lang: str, rng: Random) -> tuple[str, str, str]:
-    """The user tells a name: question, reply that repeats it, thought."""
+    """The user tells a name: question, reply, thought.
+
+    The reply does not repeat the name: tiny would get unusual ones wrong.
+    """
     if lang == "zh":
         name = rng.choice(ZH_NAMES)
         asked = rng.choice(ZH_NAME_ASKS).format(x=name)
-        return asked, f"很高兴认识你，{name}！我是 tiny。", "用户告诉我名字。"
+        return asked, "很高兴认识你！我是 tiny。", "用户告诉我名字。"
     name = rng.choice(NAMES) if rng.random() < 0.6 else invented(rng).capitalize()
     asked = rng.choice(NAME_ASKS).format(x=name)
-    return asked, f"Nice to meet you, {name}! I am tiny.", "The user tells me a name."
+    return asked, "Nice to meet you! I am tiny.", "The user tells me a name."

@@ -38,7 +38,7 @@ EN = (
     Probe("how do I switch to a larger qwen3?", "4b"),
     Probe("Which year did the Titanic sink?", "do not know"),
     Probe("Write a limerick on submarines", "do not know"),
-    Probe("My name is Xandria", "Xandria"),
+    Probe("My name is Xandria", "Nice to meet you"),
     Probe("do tell me one of your jokes", "nine"),
     Probe("so are you some kind of robot?", "not a person"),
     Probe("what can the thinking mode do?", "/no_think"),
