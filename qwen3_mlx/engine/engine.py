@@ -190,18 +190,23 @@ class Engine:
         self._settle([each.interruption() for each in self._batch.requests])
 
     def _prefill(self) -> None:
-        """Read one chunk of one text."""
-        if not self._readings:
-            if not self._waiting or len(self._batch.requests) >= self._max_rows:
-                return
-            self._begin(self._waiting.popleft())
-        reading = self._readings[0]
-        first = reading.advance()
-        told = not reading.begins or self._tell(reading.request, reading.kv.length)
-        if first is not None or not told:
-            self._readings.popleft()
-        if first is not None and told:
-            self._batch.add(reading, first)
+        """Read one chunk: of one text, or of several that are short."""
+        left = self._chunk
+        while left > 0 and (self._readings or self._may_begin()):
+            if not self._readings:
+                self._begin(self._waiting.popleft())
+            reading = self._readings[0]
+            known = reading.kv.length
+            first = reading.advance()
+            left -= reading.kv.length - known
+            told = not reading.begins or self._tell(reading.request, reading.kv.length)
+            if first is not None or not told:
+                self._readings.popleft()
+            if first is not None and told:
+                self._batch.add(reading, first)
+
+    def _may_begin(self) -> bool:
+        return bool(self._waiting) and len(self._batch.requests) < self._max_rows
 
     def _begin(self, request: Request) -> None:
         if not self._batch.requests:
