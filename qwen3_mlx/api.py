@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import mlx.core as mx
 
@@ -36,6 +36,7 @@ from qwen3_mlx.prompts import Prompt, Prompts
 from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.thinking import ThinkingParser
+from qwen3_mlx.warm.model import warm_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +58,9 @@ def load(
     slots: int | None = None,
     experts: Mapping[str, Any] | None = None,
     prefix_cache: int | str | None = None,
+    agent: bool = True,
 ) -> Qwen3:
-    """Load a model.
+    """Load a model, or use the one that a warm agent holds.
 
     Args:
         name: "tiny", a name from `qwen3-mlx models` ("4b"), a hub id ("Qwen/Qwen3-4B"), or
@@ -78,6 +80,9 @@ def load(
         prefix_cache: bytes, or a size, for what was read before: conversations that go on,
             and prompts that begin alike, are not read again. 0 is off. By default enough for
             one whole context, at most an eighth of the machine's memory; off under a limit.
+        agent: whether a running `qwen3-mlx agent` that holds this model may answer instead
+            (QWEN3_MLX_AGENT=0 forbids it everywhere). Its model takes no memory here; what only
+            a model of one's own can do, such as `logits`, loads one when it is used.
 
     Raises:
         ModelNotFoundError: nothing answers to that name.
@@ -87,6 +92,12 @@ def load(
         MemoryPlanError: the limit is too small, and the error names the smallest that works;
             or the machine has no room for the model. Nothing was read.
     """
+    stated = {
+        "dtype": dtype, "memory_limit": memory_limit, "context": context, "slots": slots,
+        "experts": experts, "prefix_cache": prefix_cache,
+    }  # fmt: skip
+    if agent and (held := warm_model(name, stated, progress)) is not None:
+        return cast("Qwen3", held)  # it has all that a Qwen3 has, and none of its parents
     parts = read_parts(hub.resolve(name))
     keeper = Keeper(
         parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts,

@@ -7,6 +7,7 @@ what to do next. The command line prints it and exits with status 2.
 from typing import Any
 
 __all__ = [
+    "AgentGoneError",
     "CheckpointError",
     "DownloadPaused",
     "EngineError",
@@ -85,6 +86,10 @@ class EngineError(Qwen3Error):
 
 class ExpertReadError(EngineError):
     """An expert could not be read from disk, or what was read is not what was written."""
+
+
+class AgentGoneError(EngineError):
+    """The warm agent went away in the middle of an answer."""
 
 
 class MemoryPlanError(OptionError):

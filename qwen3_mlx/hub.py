@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from qwen3_mlx import catalogue
+from qwen3_mlx import catalogue, places
 from qwen3_mlx.checkpoint import open_checkpoint, read_json
 from qwen3_mlx.errors import CheckpointError, ModelNotFoundError, Qwen3Error
 
@@ -27,11 +27,9 @@ __all__ = [
     "cache_dir",
     "data_dir",
     "find",
-    "last_model",
     "lm_studio_dirs",
     "local_models",
     "models_dir",
-    "remember_model",
     "resolve",
     "unfinished_downloads",
 ]
@@ -83,13 +81,7 @@ def resolve(
 
 def data_dir() -> Path:
     """Where this program keeps its files; QWEN3_MLX_HOME overrides the system's place."""
-    home = os.environ.get("QWEN3_MLX_HOME")
-    if home:
-        return Path(home).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "qwen3-mlx"
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "qwen3-mlx"
+    return Path(places.home())
 
 
 def find(name: str, *, source: bool = False) -> Path | None:
@@ -135,31 +127,6 @@ def lm_studio_dirs() -> Iterator[Path]:
     yield user / ".cache" / "lm-studio" / "models"
 
 
-def last_model() -> str | None:
-    """The name or path of the model that was used last, if any is known."""
-    try:
-        name = read_json(_state_file()).get("last_model")
-    except CheckpointError:
-        return None
-    return name if isinstance(name, str) and name else None
-
-
-def remember_model(name: str) -> None:
-    """Keep `name` for `last_model`; a folder is kept as an absolute path.
-
-    A home that cannot be written costs the memory and nothing else, so it raises nothing.
-    """
-    path = os.path.expanduser(name)
-    if name != "tiny" and os.path.exists(path):
-        name = os.path.realpath(path)
-    file = _state_file()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _replace(file, json.dumps({"last_model": name}) + "\n")
-    except OSError:
-        return
-
-
 def local_models() -> Iterator[tuple[str, Path]]:
     """Names and folders of the Qwen3 models here: in our folder, the cache, LM Studio's folder."""
     for config in sorted(models_dir().glob("*/config.json")):
@@ -191,24 +158,6 @@ def _is_qwen3(config: Path) -> bool:
         return read_json(config).get("model_type") in ("qwen3", "qwen3_moe")
     except CheckpointError:
         return False
-
-
-def _state_file() -> Path:
-    return data_dir() / "state.json"
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write beside the file and rename, so that a reader sees the old or the new, whole."""
-    import tempfile  # 5 ms, needed once per run and never before the answer
-
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _hub_id(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qwen3_mlx import hub, pulling
+from qwen3_mlx import hub, places, pulling
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import ModelNotFoundError
 from tests.checkpoints import write_checkpoint
@@ -130,17 +130,17 @@ def test_local_models_are_listed() -> None:
 
 
 def test_the_last_model_is_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hub.last_model() is None
-    hub.remember_model("4b")
-    assert hub.last_model() == "4b"
+    assert places.last_model() is None
+    places.remember_model("4b")
+    assert places.last_model() == "4b"
     write_checkpoint(home / "model")
     monkeypatch.chdir(home)
-    hub.remember_model("model")
-    assert hub.last_model() == str((home / "model").resolve())
+    places.remember_model("model")
+    assert places.last_model() == str((home / "model").resolve())
     assert os.listdir(hub.data_dir()) == ["state.json"]
     for text in ("", "[]", '{"last_model": 3}', "{"):
         (hub.data_dir() / "state.json").write_text(text)
-        assert hub.last_model() is None
+        assert places.last_model() is None
 
 
 def test_a_home_that_cannot_be_written_is_no_error(
@@ -148,8 +148,8 @@ def test_a_home_that_cannot_be_written_is_no_error(
 ) -> None:
     (home / "file").touch()
     monkeypatch.setenv("QWEN3_MLX_HOME", str(home / "file"))
-    hub.remember_model("4b")
-    assert hub.last_model() is None
+    places.remember_model("4b")
+    assert places.last_model() is None
 
 
 def test_where_things_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""`qwen3-mlx ask`: one question, one answer on standard output."""
+"""`qwen3-mlx ask`: questions from arguments and pipes, answers on standard output.
+
+What is imported here is all that a warm answer costs beside the agent's own time, so every
+import that only some flags need stands in its function.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,17 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx import places
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.warm import link
 from qwen3_mlx_app import options
+from qwen3_mlx_app.asking import Answer, Asker, note
 
-if TYPE_CHECKING:
-    from qwen3_mlx.events import Event, Reply
-    from qwen3_mlx.generation import TextGeneration
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes 3 ms to import
+    from collections.abc import Mapping
+    from typing import Any
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -24,11 +31,19 @@ examples:
   qwen3-mlx ask "What is 12 + 30?"
   qwen3-mlx ask -m 4b --no-think "Name three rivers" > rivers.txt
   git diff | qwen3-mlx ask -m 4b "Write a commit message for this diff:"
+  qwen3-mlx ask "Compare these:" -f old.txt new.txt
+  qwen3-mlx ask --paste --copy "Make this text friendlier:"
   qwen3-mlx ask --json "What is 12 + 30?" | jq .usage
+  qwen3-mlx ask --jsonl --resume out.jsonl "Translate:" < lines.txt
 
-The answer goes to standard output. The thought is shown, dimmed, only on a terminal.
-Exit status: 0 answered, 1 the engine met a fault, 2 the input cannot be used,
-130 interrupted (what was said is printed).
+The answer goes to standard output, everything else to standard error. The thought is shown,
+dimmed, only on a terminal. With --jsonl each line of standard input, or each FILE, is a question
+of its own and gets one line of output; a line may be text, or an object with "prompt" or
+"messages", and "id", "system", "max_tokens" and other wishes.
+
+Exit status: 0 answered, 1 the engine met a fault, 2 the input cannot be used (with --jsonl: some
+of the lines, the others are answered), 130 interrupted (what was said is printed), 141 the
+reader of the output has left.
 """
 
 
@@ -36,95 +51,140 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     """Add `ask` to the command line's subcommands."""
     parser = subparsers.add_parser(
         "ask",
-        help="ask one question, from the arguments or from a pipe",
-        description="Ask one question. The prompt is the argument, standard input, or both.",
+        help="ask one question, or many, from the arguments or from a pipe",
+        description="Ask. The prompt is the arguments, then files or standard input.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
-    parser.add_argument("prompt", nargs="*", help="the question; joined to standard input")
-    parser.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file too")
+    parser.add_argument("prompt", nargs="*", help="the question; what is read comes after it")
+    _add_input(parser)
     options.add_model(parser)
     options.add_thinking(parser)
     options.add_memory(parser)
+    options.add_agent(parser)
     parser.add_argument("--verbose", action="store_true", help="say where the memory goes")
     parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before TEXT"
     )
     parser.add_argument("--raw", action="store_true", help="continue the prompt, no chat template")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     options.add_sampling(parser)
     parser.set_defaults(run=run)
     return parser
 
 
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "-f", "--file", metavar="FILE", nargs="+", action="extend", default=[],
+        help="read files instead of standard input",
+    )  # fmt: skip
+    group.add_argument("--paste", action="store_true", help="read the clipboard instead")
+    group.add_argument("--copy", action="store_true", help="put the answer on the clipboard too")
+    group.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    group.add_argument(
+        "--jsonl", action="store_true",
+        help="a question for each input line or FILE, an answer for each as a line of JSON",
+    )  # fmt: skip
+    group.add_argument(
+        "--resume", metavar="OUT",
+        help="with --jsonl: write to OUT, and go on where an earlier run ended",
+    )  # fmt: skip
+    group.add_argument(
+        "--parallel", type=int, metavar="N", default=4,
+        help="with --jsonl: questions that are answered at once (default: 4)",
+    )  # fmt: skip
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="with --jsonl: no progress on standard error"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
-    """Load, ask, print; the exit status."""
+    """Read, ask, print; the exit status."""
+    if args.jsonl:
+        from qwen3_mlx_app.ask_many import run_many
+
+        return run_many(args, wishes(args))
+    if args.resume is not None:
+        raise OptionError("--resume is for --jsonl: add it, or write to a file with > OUT")
+    if args.copy or args.paste:
+        from qwen3_mlx_app import clipboard
+
+        clipboard.check(copies=args.copy, pastes=args.paste)
     prompt = _prompt(args)
     name = options.chosen_model(args)
-    wishes = options.sampling(args)
-
-    import qwen3_mlx
-    from qwen3_mlx import hub
-    from qwen3_mlx_convert.fetching import fetch
-
-    fetch(name)  # a download shows its progress
-    with qwen3_mlx.load(name, **options.memory(args)) as model:
-        if args.verbose and model.plan is not None:
-            from qwen3_mlx_app.fit_report import plan_lines
-
-            print("\n".join(plan_lines(model.plan)), file=sys.stderr)
-        if args.model:
-            hub.remember_model(name)
-        generation = model.stream(
-            prompt,
-            thinking=args.think,
-            system=args.system,
-            sampling=wishes,
-            max_tokens=args.max_tokens,
-            stop=args.stop,
-            seed=args.seed,
-            timeout=args.timeout,
-            raw=args.raw,
-            thinking_budget=args.budget,
-            min_thinking=args.min_thinking,
-            loop_guard=args.loop_guard,
-        )
-        reply, interrupted = _listen(generation, _Printer(streams=not args.json))
+    with Asker(name, options.memory(args), agent=args.agent and not args.verbose) as asker:
+        if args.verbose:
+            _tell_plan(asker)
+        reply, interrupted = _listen(Answer(asker, prompt, wishes(args)), streams=not args.json)
     if args.json:
-        print(json.dumps(as_json(reply), ensure_ascii=False, indent=2))
+        print(json.dumps(as_json(reply), ensure_ascii=False, indent=2), flush=True)
+    if args.copy:
+        clipboard.copy(reply["text"])
+    if args.model:
+        places.remember_model(name)
     return 130 if interrupted else 0
 
 
-def as_json(reply: Reply) -> dict[str, Any]:
-    """A reply as the object that `--json` prints."""
-    return {
-        "text": reply.text,
-        "thinking": reply.thinking,
-        "finish_reason": reply.finish_reason,
-        "thought_ended_by": reply.thought_ended_by,
-        "notices": list(reply.notices),
-        "model": reply.model,
-        "usage": asdict(reply.usage),
-        "timing": asdict(reply.timing),
-        "memory": {"peak_bytes": reply.peak_bytes},
-        "experts": None if reply.experts is None else asdict(reply.experts),
+def wishes(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `Qwen3.stream` that the flags state, in plain form."""
+    stated = {
+        "thinking": args.think,
+        "system": args.system,
+        "sampling": options.sampling_wishes(args) or None,
+        "max_tokens": args.max_tokens,
+        "stop": args.stop or None,
+        "seed": args.seed,
+        "timeout": args.timeout,
+        "raw": args.raw or None,
+        "thinking_budget": args.budget,
+        "min_thinking": args.min_thinking or None,
+        "loop_guard": None if args.loop_guard else False,
     }
+    return {name: value for name, value in stated.items() if value is not None}
 
 
-def _listen(generation: TextGeneration, printer: _Printer) -> tuple[Reply, bool]:
-    """Print events as they come; on Ctrl-C end the answer and keep what was said."""
-    interrupted = False
-    while True:
-        try:
-            for event in generation:
-                printer.show(event)
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-            generation.cancel()
-    printer.end()
-    return generation.result(), interrupted
+def as_json(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply's fields as the object that `--json` prints."""
+    shown = {name: value for name, value in reply.items() if name != "peak_bytes"}
+    return shown | {"memory": {"peak_bytes": reply["peak_bytes"]}}
+
+
+def _tell_plan(asker: Asker) -> None:
+    if asker.model.plan is not None:
+        from qwen3_mlx_app.fit_report import plan_lines
+
+        print("\n".join(plan_lines(asker.model.plan)), file=sys.stderr)
+
+
+def _listen(answer: Answer, *, streams: bool) -> tuple[dict[str, Any], bool]:
+    """Print events as they come; Ctrl-C ends the answer and keeps what was said."""
+    import signal
+
+    printer, interrupted = _Printer(streams=streams), False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+        answer.cancel()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        for event in answer:
+            printer.show(event)
+            if event["event"] == "Done":
+                return event["reply"], interrupted
+            if event["event"] == "Failed":
+                raise link.error_of(event["error"])
+    except BrokenPipeError:
+        answer.cancel()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+        printer.end()
+    raise AssertionError("an answer ends with Done or Failed")
 
 
 class _Printer:
@@ -135,24 +195,23 @@ class _Printer:
         self._thought = streams and sys.stderr.isatty() and sys.stdout.isatty()
         self._ends_line = True
 
-    def show(self, event: Event) -> None:
-        from qwen3_mlx.events import Notice, TextDelta, ThinkingDelta, ThinkingDone
-
-        match event:
-            case TextDelta(text=text) if self._streams:
-                sys.stdout.write(text)
+    def show(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "TextDelta" if self._streams:
+                sys.stdout.write(event["text"])
                 sys.stdout.flush()
-                self._ends_line = text.endswith("\n")
-            case ThinkingDelta(text=text) if self._thought:
-                sys.stderr.write(_dim(text))
+                self._ends_line = event["text"].endswith("\n")
+            case "ThinkingDelta" if self._thought:
+                sys.stderr.write(_dim(event["text"]))
                 sys.stderr.flush()
-            case ThinkingDone() if self._thought:
+            case "ThinkingDone" if self._thought:
                 sys.stderr.write("\n\n")
-            case Notice(text=text):
-                print(f"note: {text}", file=sys.stderr)
+            case "Notice":
+                note(event["text"])
 
     def end(self) -> None:
         if self._streams and not self._ends_line:
+            self._ends_line = True
             print(flush=True)
 
 
@@ -161,36 +220,20 @@ def _dim(text: str) -> str:
 
 
 def _prompt(args: argparse.Namespace) -> str:
-    """The words of the arguments, then the file, then standard input where it is a pipe."""
+    """The words of the arguments, then the clipboard, the files, or standard input if piped."""
     from qwen3_mlx.errors import PromptError
+    from qwen3_mlx_app import reading
 
     parts = [" ".join(args.prompt)]
+    if args.paste:
+        from qwen3_mlx_app import clipboard
+
+        parts.append(clipboard.paste())
     if args.file:
-        parts.append(_read(args.file))
-    elif not sys.stdin.isatty():
-        parts.append(_decoded(sys.stdin.buffer.read(), "standard input"))
+        parts += [reading.file(path) for path in args.file]
+    elif not args.paste and not sys.stdin.isatty():
+        parts.append(reading.decoded(sys.stdin.buffer.read(), "standard input"))
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise PromptError('the prompt is empty: try qwen3-mlx ask "What is 12 + 30?"')
     return prompt
-
-
-def _read(path: str) -> str:
-    from qwen3_mlx.errors import PromptError
-
-    try:
-        with open(path, "rb") as file:
-            return _decoded(file.read(), path)
-    except OSError as error:
-        raise PromptError(f"cannot read the prompt file {path}: {error.strerror}") from error
-
-
-def _decoded(data: bytes, source: str) -> str:
-    from qwen3_mlx.errors import PromptError
-
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"{source} is not UTF-8 text (byte {error.start}): pass a text file"
-        ) from error

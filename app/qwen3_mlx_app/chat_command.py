@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx import places
 from qwen3_mlx.interface import Sampling
 from qwen3_mlx_app import options
 from qwen3_mlx_app.tui.settings import Settings, read_settings
@@ -156,9 +157,7 @@ def _model_name(args: argparse.Namespace) -> tuple[str, str]:
 
     `options.chosen_model` would print that, and a screen would cover it at once.
     """
-    from qwen3_mlx import hub
-
-    if args.model is None and hub.last_model() is None:
+    if args.model is None and places.last_model() is None:
         return "tiny", _TINY_HINT
     return options.chosen_model(args), ""
 
@@ -175,11 +174,10 @@ def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:
 
     def load(progress: Callable[[Loading], None]) -> ChatModel:
         import qwen3_mlx
-        from qwen3_mlx import hub
 
         model = qwen3_mlx.load(name, progress=progress, **memory)
         if remember:
-            hub.remember_model(name)
+            places.remember_model(name)
         return model
 
     return load

@@ -1,4 +1,4 @@
-"""The command line: `qwen3-mlx ask | bench | chat | convert | models`.
+"""The command line: `qwen3-mlx ask | chat | agent | convert | models` and so on.
 
 Commands import what they need when they run, so that `ask` starts without the app's
 libraries, and every mistake of the caller ends in one sentence and exit status 2.
@@ -14,12 +14,14 @@ from collections.abc import Sequence
 
 from qwen3_mlx.errors import EngineError, Qwen3Error
 from qwen3_mlx.version import __version__
+from qwen3_mlx_app import options
 
 __all__ = ["main"]
 
 _DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 235B."
 # In the order of the help text; each module has add_parser(subparsers).
 _COMMANDS = {
+    "agent": "qwen3_mlx_app.agent.command",
     "ask": "qwen3_mlx_app.ask_command",
     "bench": "qwen3_mlx_app.bench.command",
     "chat": "qwen3_mlx_app.chat_command",
@@ -67,10 +69,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         prog="qwen3-mlx",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qwen3-mlx {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(prog="qwen3-mlx", metavar="COMMAND", required=True)
     named = argv[0] if argv else ""
     for name in [named] if named in _COMMANDS else _COMMANDS:
         importlib.import_module(_COMMANDS[name]).add_parser(commands)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import Any
 
+from qwen3_mlx import places
 from qwen3_mlx.errors import OptionError
-from qwen3_mlx.interface import Sampling
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and dataclasses would be a third of what a warm `ask` takes
+    from typing import Any
+
+    from qwen3_mlx.interface import Sampling
 
 __all__ = [
+    "HelpFormatter",
+    "add_agent",
     "add_memory",
     "add_model",
     "add_sampling",
@@ -17,6 +25,7 @@ __all__ = [
     "chosen_model",
     "memory",
     "sampling",
+    "sampling_wishes",
     "tokens",
 ]
 
@@ -29,6 +38,28 @@ _NUMBERS = (
     ("--presence-penalty", float, "X", "subtract X from the logits of what was said"),
     ("--frequency-penalty", float, "X", "subtract X for each time it was said"),
 )
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the examples.
+
+    argparse makes a formatter for every argument, and to find its width imports shutil with all
+    its archive formats; here the width is known.
+    """
+
+    def __init__(self, prog: str, **more: Any) -> None:
+        super().__init__(prog, width=_columns() - 2, **more)
+
+
+def _columns() -> int:
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +110,14 @@ def tokens(text: str) -> int:
     return int(number) * unit
 
 
+def add_agent(parser: argparse.ArgumentParser) -> None:
+    """--no-agent."""
+    parser.add_argument(
+        "--no-agent", dest="agent", action="store_false",
+        help="load the model here, also where a warm agent holds it (or set QWEN3_MLX_AGENT=0)",
+    )  # fmt: skip
+
+
 def memory(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `load` that the flags of `add_memory` state."""
     return {name: getattr(args, name) for name in ("memory_limit", "context", "slots")}
@@ -111,17 +150,23 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def sampling(args: argparse.Namespace) -> Sampling:
     """The wishes that the flags of `add_sampling` state."""
+    from qwen3_mlx.interface import Sampling
+
+    return Sampling(**sampling_wishes(args))
+
+
+def sampling_wishes(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `Sampling` that the flags of `add_sampling` state."""
     names = (flag.removeprefix("--").replace("-", "_") for flag, *_ in _NUMBERS)
-    return Sampling(**{name: getattr(args, name) for name in names})
+    stated = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def chosen_model(args: argparse.Namespace) -> str:
     """The model to use. A first-time user is told once how to get a real one."""
-    from qwen3_mlx import hub
-
     if args.model == "":
         raise OptionError("-m is empty: name a model, such as tiny or 4b")
-    name: str | None = args.model or hub.last_model()
+    name: str | None = args.model or places.last_model()
     if name is None:
         print(
             "using tiny, the embedded demonstration model; "

@@ -1,0 +1,157 @@
+"""The agent's model, as if it were loaded here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qwen3_mlx.errors import AgentGoneError, EngineError
+from qwen3_mlx.events import Done, Event, Failed, Loading, Reply
+from qwen3_mlx.interface import Generation, Message, ModelInfo
+from qwen3_mlx.warm import link
+from qwen3_mlx.warm.codec import event_of, made, plain
+from qwen3_mlx.warm.wire import WireError
+
+if TYPE_CHECKING:
+    from qwen3_mlx.api import Qwen3
+
+__all__ = ["WarmGeneration", "WarmModel", "warm_model"]
+
+_log = logging.getLogger(__name__)
+
+
+def warm_model(
+    name: str, load: Mapping[str, Any], progress: Callable[[Loading], None] | None = None
+) -> WarmModel | None:
+    """The agent's model if it is this one, loaded like this; else None."""
+    opened = link.call({"do": "info", **link.wanted(name, load)}, note=_log.warning)
+    if opened is None:
+        return None
+    frames = opened[0]
+    message: dict[str, Any] | None = opened[1]
+    try:
+        while message is not None and message.get("event") == "Loading":
+            if progress is not None:
+                progress(made(Loading, {key: message[key] for key in ("done", "total")}))
+            message = frames.read(patient=True)
+    except (OSError, WireError):
+        return None  # it went away while it loaded: then the model is loaded here
+    finally:
+        frames.close()
+    if message is None or "info" not in message:
+        if message is not None and message.get("event") == "Failed":
+            raise link.error_of(message["error"])
+        return None
+    return WarmModel(name, load, made(ModelInfo, message["info"]))
+
+
+class WarmModel:
+    """A model at the agent. Whatever the agent does not do is done by one that is loaded here.
+
+    It is used in the place of a `Qwen3`; `qwen3_mlx.load` makes it.
+    """
+
+    def __init__(self, name: str, load: Mapping[str, Any], info: ModelInfo) -> None:
+        self.info = info
+        self._name = name
+        self._load = {key: value for key, value in load.items() if value is not None}
+        self._local: Qwen3 | None = None
+
+    def stream(self, prompt: str | Sequence[Message], **wishes: Any) -> Generation:
+        """Start an answer; the arguments are those of `Qwen3.stream`.
+
+        Raises:
+            Qwen3Error: the model does not take the question.
+        """
+        if self._local is None:
+            stated = {name: plain(value) for name, value in wishes.items() if value is not None}
+            if isinstance(stated.get("stop"), str):
+                stated["stop"] = [stated["stop"]]
+            stream = link.ask(self._name, self._load, plain(prompt), stated, note=_log.warning)
+            if stream is not None:
+                return WarmGeneration(stream)
+        return self._here("the agent does not answer").stream(prompt, **wishes)
+
+    def ask(self, prompt: str | Sequence[Message], **wishes: Any) -> Reply:
+        """Ask and wait for the whole reply; the arguments are those of `Qwen3.stream`."""
+        return self.stream(prompt, **wishes).result()
+
+    def prepare(self, messages: Sequence[Message], system: str | None = None) -> None:
+        """Have the agent read a conversation while it has nothing else to do."""
+        if self._local is not None:
+            self._local.prepare(messages, system)
+            return
+        asked = {"messages": plain(messages), "system": system}
+        opened = link.call({"do": "prepare", **link.wanted(self._name, self._load), **asked})
+        if opened is not None:
+            opened[0].close()
+
+    def close(self) -> None:
+        """Free what was loaded here; the agent keeps its own."""
+        if self._local is not None:
+            self._local.close()
+
+    def __enter__(self) -> WarmModel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._here(f"the agent does not do {name!r}"), name)
+
+    def _here(self, why: str) -> Qwen3:
+        if self._local is None:
+            from qwen3_mlx.api import load
+
+            _log.warning("%s: loading %s in this process too", why, self._name)
+            self._local = load(self._name, agent=False, **self._load)
+        return self._local
+
+
+class WarmGeneration:
+    """A running answer at the agent: iterate it once, cancel it from any thread."""
+
+    def __init__(self, stream: link.Stream) -> None:
+        self._stream = stream
+        self._events = self._read()
+        self._end: Done | Failed | None = None
+
+    def __iter__(self) -> Iterator[Event]:
+        """The events from here on; a second loop goes on where the first one stopped."""
+        return self._events
+
+    def cancel(self) -> None:
+        """End within one token; what was said is kept and comes with `Done`."""
+        self._stream.cancel()
+
+    def answer_now(self) -> None:
+        """End the thought within one token, and answer from what has been thought."""
+        self._stream.answer_now()
+
+    def result(self) -> Reply:
+        """Run to the end and return the reply; raises what a `Failed` event carries."""
+        for _ in self:
+            pass
+        if self._end is None:
+            raise EngineError("the answer was given up")
+        if isinstance(self._end, Failed):
+            raise self._end.error
+        return self._end.reply
+
+    def _read(self) -> Iterator[Event]:
+        said: list[str] = []
+        try:
+            for message in self._stream:
+                event = event_of(message)
+                if message["event"] == "TextDelta":
+                    said.append(message["text"])
+                if isinstance(event, Done | Failed):
+                    self._end = event
+                yield event
+        except AgentGoneError as error:
+            self._end = Failed(error, kept="".join(said))
+            yield self._end
