@@ -1,6 +1,6 @@
 """A warm agent on a thread of the test, with a scripted model.
 
-    with agent(lambda call: call.prompt.upper()) as server: …     # server.model is the FakeModel
+with agent(lambda call: call.prompt.upper()) as server: …     # server.model is the FakeModel
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Stand(Server):
     """A server that knows its model, and when it has ended how."""
 
     model: FakeModel
-    ended: str = ""
+    outcome: str = ""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def agent(tape: Any = lambda call: call.prompt.upper(), **options: Any) -> Itera
     server.model = model
 
     def run() -> None:
-        server.ended = server.run()
+        server.outcome = server.run()
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -16,7 +16,7 @@ from qwen3_mlx.errors import EngineError, Qwen3Error
 from qwen3_mlx.version import __version__
 from qwen3_mlx_app import options
 
-__all__ = ["main"]
+__all__ = ["full_parser", "main"]
 
 _DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 235B."
 # In the order of the help text; each module has add_parser(subparsers).
@@ -25,6 +25,7 @@ _COMMANDS = {
     "ask": "qwen3_mlx_app.ask_command",
     "bench": "qwen3_mlx_app.bench.command",
     "chat": "qwen3_mlx_app.chat_command",
+    "completion": "qwen3_mlx_app.completion_command",
     "convert": "qwen3_mlx_convert.command",
     "doctor": "qwen3_mlx_app.doctor.command",
     "eval": "qwen3_mlx_app.exam.command",
@@ -49,8 +50,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser(argv).parse_args(argv)
     try:
+        args = _parser(argv).parse_args(argv)
         return int(args.run(args))
     except Qwen3Error as error:
         print(f"qwen3-mlx: {error}", file=sys.stderr)
@@ -61,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has left (`… | head`). Keep Python from complaining once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """The parser with every command."""
+    return _parser([])
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

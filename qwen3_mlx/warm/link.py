@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # typing takes 3 ms to import
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-__all__ = ["Stream", "ask", "call", "error_of", "holds", "key_of", "switched_off", "wanted"]
+__all__ = ["Stream", "ask", "call", "error_of", "holds", "key_of", "switched_off", "tell", "wanted"]
 
 #: The agent answers a hello at once, even while it loads or is busy.
 _HELLO_SECONDS = 5.0
@@ -85,11 +85,18 @@ def holds(
     model: str, load: Mapping[str, Any], *, note: Callable[[str], None] = lambda text: None
 ) -> bool:
     """Whether an agent holds this model, or would load it for the next question."""
-    opened = call({"do": "holds", **wanted(model, load)}, note=note)
+    return tell({"do": "holds", **wanted(model, load)}, note=note) is not None
+
+
+def tell(
+    message: Mapping[str, Any], *, note: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """Say one thing to the agent, and return its answer; None where nobody answers."""
+    opened = call(message, note=note)
     if opened is None:
-        return False
+        return None
     opened[0].close()
-    return True
+    return opened[1]
 
 
 def call(
@@ -169,7 +176,8 @@ def _call(
     if frames is None:
         return None
     try:
-        frames.send({"hello": {"protocol": PROTOCOL, "version": __version__}}, message)
+        with suppress(OSError):  # it may have turned us away before; then it says why
+            frames.send({"hello": {"protocol": PROTOCOL, "version": __version__}}, message)
         hello = frames.read()
         turned_away = hello is not None and "refused" in hello
         first = hello if turned_away else frames.read(patient=True)

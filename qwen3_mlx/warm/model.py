@@ -83,9 +83,7 @@ class WarmModel:
             self._local.prepare(messages, system)
             return
         asked = {"messages": plain(messages), "system": system}
-        opened = link.call({"do": "prepare", **link.wanted(self._name, self._load), **asked})
-        if opened is not None:
-            opened[0].close()
+        link.tell({"do": "prepare", **link.wanted(self._name, self._load), **asked})
 
     def close(self) -> None:
         """Free what was loaded here; the agent keeps its own."""

@@ -104,7 +104,8 @@ def _server(args: argparse.Namespace, identity: Any) -> Server | None:
     def load(progress: Any) -> Any:
         import qwen3_mlx
 
-        return qwen3_mlx.load(identity.name, progress=progress, **identity.load)
+        # agent=False: it would wait for itself.
+        return qwen3_mlx.load(identity.name, progress=progress, agent=False, **identity.load)
 
     holder = Holder(load, idle_seconds=args.idle, signature=identity.signature, log=log)
     try:
@@ -135,7 +136,7 @@ def _install(args: argparse.Namespace) -> int:
         return 0
     facts = _facts()
     if facts is not None:  # of a terminal, or of another version; the service takes its place
-        link.call({"do": "stop"})
+        link.tell({"do": "stop"})
         _wait_for_end(facts["pid"])
     service.install(words)
     print(f"installed {service.installed_at()}: {identity.name} will be warm at every login")
@@ -155,7 +156,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _stop(args: argparse.Namespace) -> int:
     facts = _facts()
-    if facts is None or link.call({"do": "stop"}) is None:
+    if facts is None or link.tell({"do": "stop"}) is None:
         raise EngineError("no agent runs")
     _wait_for_end(facts["pid"])
     return 0
@@ -173,13 +174,8 @@ def _uninstall(args: argparse.Namespace) -> int:
 
 def _facts() -> dict[str, Any] | None:
     """What a running agent says of itself."""
-    opened = link.call({"do": "status"}, note=lambda text: print(text, file=sys.stderr))
-    if opened is None:
-        return None
-    frames, answer = opened
-    frames.close()
-    facts: dict[str, Any] | None = answer.get("status")
-    return facts
+    answer = link.tell({"do": "status"}, note=lambda text: print(text, file=sys.stderr))
+    return None if answer is None else answer.get("status")
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

@@ -1,0 +1,139 @@
+"""The agent as a process of its own, and `ask` as one: with tiny, as people run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from qwen3_mlx.warm import link, place
+from qwen3_mlx_app.cli import main
+
+CLI = [sys.executable, "-m", "qwen3_mlx_app.cli"]
+ASK = [*CLI, "ask", "-m", "tiny", "--no-think", "--max-tokens", "8", "What is 12 + 30?"]
+
+
+@contextmanager
+def running() -> Iterator[subprocess.Popen[bytes]]:
+    """`qwen3-mlx agent run`, listening."""
+    process = subprocess.Popen([*CLI, "agent", "run", "-m", "tiny"], stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        assert b"agent for tiny at" in process.stderr.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def ask(*more: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*ASK, *more], capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def test_a_warm_answer_is_the_cold_one_and_imports_nothing_heavy(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    cold = ask("--seed", "1")
+    assert cold.returncode == 0
+    with running():
+        warm = ask("--seed", "1")
+        assert (warm.returncode, warm.stdout, warm.stderr) == (0, cold.stdout, b"")
+        timed = subprocess.run(
+            [sys.executable, "-X", "importtime", *ASK[1:]],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+        )  # fmt: skip
+        assert main(["agent", "status", "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["served"] == 2
+    imported = {line.rpartition("|")[2].strip() for line in timed.stderr.splitlines()}
+    heavy = {
+        "mlx", "numpy", "tokenizers", "rich", "textual", "jinja2", "huggingface_hub", "shutil",
+        "dataclasses", "inspect", "typing", "pathlib", "qwen3_mlx.api", "qwen3_mlx.events",
+    }  # fmt: skip
+    assert "qwen3_mlx.warm.link" in imported
+    assert not imported & heavy
+
+
+def test_a_second_agent_says_that_there_is_one(capfd: pytest.CaptureFixture[str]) -> None:
+    with running() as process:
+        assert main(["agent", "run", "-m", "tiny"]) == 0
+        assert f"process {process.pid}" in capfd.readouterr().err
+        assert main(["agent", "run", "-m", "tiny", "--context", "64"]) == 2
+        assert "qwen3-mlx agent stop" in capfd.readouterr().err
+
+
+def test_killed_clients_leave_nothing_behind() -> None:
+    with running() as process:
+        for _ in range(3):
+            client = subprocess.Popen(
+                [*CLI, "ask", "-m", "tiny", "count", "--max-tokens", "2000"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            assert client.stdout is not None
+            client.stdout.read(1)
+            client.send_signal(signal.SIGKILL)
+            client.communicate()
+        assert ask().returncode == 0
+        facts = _facts()
+        assert (facts["pid"], facts["running"]) == (process.pid, 0)
+
+
+def test_terminated_it_leaves_in_order_and_killed_it_is_replaced() -> None:
+    with running() as process:
+        process.terminate()
+        assert process.wait(20) == 0
+        assert not os.path.exists(place.socket_path())
+    with running() as process:
+        process.kill()
+        process.wait(20)
+        assert os.path.exists(place.socket_path())
+        assert ask().returncode == 0  # here, since nobody answers
+    with running():
+        assert ask().returncode == 0
+        assert main(["agent", "stop"]) == 0
+        assert main(["agent", "stop"]) == 1
+
+
+def test_an_upgrade_restarts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the package is upgraded under a running agent."""
+    import shutil
+
+    import qwen3_mlx
+    import qwen3_mlx_app
+
+    for package in (qwen3_mlx, qwen3_mlx_app):
+        folder = Path(str(package.__file__)).parent
+        shutil.copytree(folder, tmp_path / "lib" / folder.name)
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{tmp_path / 'lib'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+    with running() as process:
+        assert ask().returncode == 0
+        before = _facts()
+        version = tmp_path / "lib" / "qwen3_mlx" / "version.py"
+        version.write_text('"""New."""\n\n__version__ = "99.0"\n')
+        warm = ask()
+        assert (warm.returncode, warm.stderr) == (0, b"")
+        after = subprocess.run([*CLI, "agent", "status", "--json"], capture_output=True, timeout=60)
+        facts = json.loads(after.stdout)
+        assert (before["version"], facts["version"]) == (qwen3_mlx.__version__, "99.0")
+        assert facts["pid"] == process.pid  # the same process, so launchd does not notice
+        assert facts["served"] == 1
+
+
+def _facts() -> dict[str, object]:
+    end = time.monotonic() + 10
+    while True:
+        answer = link.tell({"do": "status"})
+        assert answer is not None
+        facts: dict[str, object] = answer["status"]
+        if facts["running"] == 0 or time.monotonic() > end:
+            return facts
+        time.sleep(0.02)
