@@ -4,7 +4,11 @@ Each message is for the person at the keyboard: what happened, with the numbers,
 what to do next. The command line prints it and exits with status 2.
 """
 
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a warm `ask` has no time for typing
+    from typing import Any
 
 __all__ = [
     "AgentGoneError",

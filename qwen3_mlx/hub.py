@@ -6,10 +6,8 @@ hub itself must be asked (`pulling.py`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path

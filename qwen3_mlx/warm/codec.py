@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from qwen3_mlx import events
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Event
+from qwen3_mlx.grammar.grammar import Grammar
 from qwen3_mlx.warm.link import error_of
 
 __all__ = ["arguments", "event_of", "made", "plain", "plain_event"]
@@ -48,6 +49,8 @@ def event_of(message: Mapping[str, Any]) -> Event:
 
 def plain(value: Any) -> Any:
     """A value in the types that JSON has."""
+    if isinstance(value, Grammar):
+        return {"kind": value.kind, "source": value.source}  # its type is for whoever asked
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Exception):
@@ -83,7 +86,10 @@ def made(hint: Any, value: Any) -> Any:
         return _checked(value in inner, value, hint)
     if origin is tuple:
         _checked(isinstance(value, list), value, hint)
-        return tuple(made(inner[0], each) for each in value)
+        if inner[-1] is ...:
+            return tuple(made(inner[0], each) for each in value)
+        _checked(len(value) == len(inner), value, hint)
+        return tuple(map(made, inner, value))
     if origin in (list, Sequence):
         _checked(isinstance(value, list), value, hint)
         return [made(inner[0], each) for each in value]
@@ -108,7 +114,8 @@ def arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[st
 
 @cache
 def _hints(thing: Hashable) -> dict[str, Any]:
-    return get_type_hints(thing)
+    # Where `stream` is defined, Grammar is known to type checkers only.
+    return get_type_hints(thing, localns={"Grammar": Grammar})
 
 
 def _dataclass(kind: type[Any], value: Any) -> Any:

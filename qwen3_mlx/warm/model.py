@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx.asking import Asking
 from qwen3_mlx.errors import AgentGoneError, EngineError
-from qwen3_mlx.events import Done, Event, Failed, Loading, Reply
+from qwen3_mlx.events import Done, Event, Failed, Loading, Reply, TextDelta
 from qwen3_mlx.interface import Generation, Message, ModelInfo
+from qwen3_mlx.mailbox import Mailbox
 from qwen3_mlx.warm import link
 from qwen3_mlx.warm.codec import event_of, made, plain
 from qwen3_mlx.warm.wire import WireError
@@ -46,13 +49,14 @@ def warm_model(
     return WarmModel(name, load, made(ModelInfo, message["info"]))
 
 
-class WarmModel:
+class WarmModel(Asking):
     """A model at the agent. Whatever the agent does not do is done by one that is loaded here.
 
     It is used in the place of a `Qwen3`; `qwen3_mlx.load` makes it.
     """
 
     def __init__(self, name: str, load: Mapping[str, Any], info: ModelInfo) -> None:
+        super().__init__()
         self.info = info
         self._name = name
         self._load = {key: value for key, value in load.items() if value is not None}
@@ -70,12 +74,10 @@ class WarmModel:
                 stated["stop"] = [stated["stop"]]
             stream = link.ask(self._name, self._load, plain(prompt), stated, note=_log.warning)
             if stream is not None:
-                return WarmGeneration(stream)
+                generation = WarmGeneration(stream)
+                self._watch(generation)
+                return generation
         return self._here("the agent does not answer").stream(prompt, **wishes)
-
-    def ask(self, prompt: str | Sequence[Message], **wishes: Any) -> Reply:
-        """Ask and wait for the whole reply; the arguments are those of `Qwen3.stream`."""
-        return self.stream(prompt, **wishes).result()
 
     def prepare(self, messages: Sequence[Message], system: str | None = None) -> None:
         """Have the agent read a conversation while it has nothing else to do."""
@@ -86,7 +88,8 @@ class WarmModel:
         link.tell({"do": "prepare", **link.wanted(self._name, self._load), **asked})
 
     def close(self) -> None:
-        """Free what was loaded here; the agent keeps its own."""
+        """End what runs, and free what was loaded here; the agent keeps its own."""
+        self.cancel()
         if self._local is not None:
             self._local.close()
 
@@ -111,45 +114,83 @@ class WarmModel:
 
 
 class WarmGeneration:
-    """A running answer at the agent: iterate it once, cancel it from any thread."""
+    """A running answer at the agent, read by a thread of its own as fast as it comes."""
 
     def __init__(self, stream: link.Stream) -> None:
         self._stream = stream
-        self._events = self._read()
+        self._events: Mailbox[Event] = Mailbox()
         self._end: Done | Failed | None = None
+        self._over = threading.Event()
+        self._when_done: Callable[[], None] = lambda: None
+        threading.Thread(target=self._read, name="warm answer", daemon=True).start()
 
     def __iter__(self) -> Iterator[Event]:
-        """The events from here on; a second loop goes on where the first one stopped."""
-        return self._events
+        """The events from here on; whoever stops listening cancels."""
+        try:
+            while self._end is None:
+                yield self._kept(self._events.get())
+        finally:
+            if self._end is None:
+                self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            while self._end is None:
+                yield self._kept(await self._events.next())
+        finally:
+            if self._end is None:
+                self.cancel()
 
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
-        self._stream.cancel()
+        if not self._over.is_set():
+            self._stream.cancel()
 
     def answer_now(self) -> None:
         """End the thought within one token, and answer from what has been thought."""
-        self._stream.answer_now()
+        if not self._over.is_set():
+            self._stream.answer_now()
+
+    def when_done(self, function: Callable[[], None]) -> None:
+        """Call a function at the end, on another thread; at once if that is over."""
+        self._when_done = function
+        if self._over.is_set():
+            function()
 
     def result(self) -> Reply:
         """Run to the end and return the reply; raises what a `Failed` event carries."""
         for _ in self:
             pass
-        if self._end is None:
-            raise EngineError("the answer was given up")
+        return self._outcome()
+
+    async def aresult(self) -> Reply:
+        """`result` for coroutines; one that is cancelled cancels the answer."""
+        async for _ in self:
+            pass
+        return self._outcome()
+
+    def _outcome(self) -> Reply:
+        assert self._end is not None
         if isinstance(self._end, Failed):
             raise self._end.error
         return self._end.reply
 
-    def _read(self) -> Iterator[Event]:
+    def _kept(self, event: Event) -> Event:
+        if isinstance(event, Done | Failed):
+            self._end = event
+        return event
+
+    def _read(self) -> None:
+        """On the thread: events into the mailbox, the last of them whatever happens."""
         said: list[str] = []
         try:
             for message in self._stream:
                 event = event_of(message)
-                if message["event"] == "TextDelta":
-                    said.append(message["text"])
-                if isinstance(event, Done | Failed):
-                    self._end = event
-                yield event
-        except AgentGoneError as error:
-            self._end = Failed(error, kept="".join(said))
-            yield self._end
+                if isinstance(event, TextDelta):
+                    said.append(event.text)
+                self._events.put(event)
+        except Exception as error:
+            known = error if isinstance(error, AgentGoneError) else EngineError(repr(error))
+            self._events.put(Failed(known, kept="".join(said)))
+        self._over.set()
+        self._when_done()

@@ -111,6 +111,7 @@ def test_an_upgrade_restarts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for package in (qwen3_mlx, qwen3_mlx_app):
         folder = Path(str(package.__file__)).parent
         shutil.copytree(folder, tmp_path / "lib" / folder.name)
+    monkeypatch.chdir(tmp_path)  # `python -m` looks into the working folder first
     monkeypatch.setenv(
         "PYTHONPATH", f"{tmp_path / 'lib'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     )
