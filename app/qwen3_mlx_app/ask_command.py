@@ -146,7 +146,8 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
 
 def as_json(reply: Mapping[str, Any]) -> dict[str, Any]:
     """A reply's fields as the object that `--json` prints."""
-    shown = {name: value for name, value in reply.items() if name != "peak_bytes"}
+    left_out = ("peak_bytes", "logprobs", "fits")  # no flag asks for the last two
+    shown = {name: value for name, value in reply.items() if name not in left_out}
     return shown | {"memory": {"peak_bytes": reply["peak_bytes"]}}
 
 
