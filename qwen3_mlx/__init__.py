@@ -13,6 +13,7 @@ from qwen3_mlx.version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes 3 ms to import, which a warm `ask` has better use for
     from qwen3_mlx.api import Qwen3, load
+    from qwen3_mlx.chat import Chat
     from qwen3_mlx.errors import (
         CheckpointError,
         EngineError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # typing takes 3 ms to import, which a warm `ask` has better 
         OptionError,
         PromptError,
         Qwen3Error,
+        ToolError,
         UnsupportedModelError,
     )
     from qwen3_mlx.events import (
@@ -35,19 +37,27 @@ if TYPE_CHECKING:  # typing takes 3 ms to import, which a warm `ask` has better 
         Notice,
         Prefill,
         Reply,
+        StepDone,
         TextDelta,
         ThinkingDelta,
         ThinkingDone,
         Timing,
         TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
+        ToolCallStarted,
+        ToolResult,
         Usage,
     )
     from qwen3_mlx.generation import TextGeneration
     from qwen3_mlx.grammar.grammar import Grammar
     from qwen3_mlx.interface import Message, ModelInfo, Sampling
     from qwen3_mlx.statistics import ExpertStats
+    from qwen3_mlx.tools.functions import Tool
+    from qwen3_mlx.tools.loop import RunResult, ToolRun
 
 __all__ = [
+    "Chat",
     "CheckpointError",
     "Done",
     "EngineError",
@@ -71,13 +81,22 @@ __all__ = [
     "Qwen3",
     "Qwen3Error",
     "Reply",
+    "RunResult",
     "Sampling",
+    "StepDone",
     "TextDelta",
     "TextGeneration",
     "ThinkingDelta",
     "ThinkingDone",
     "Timing",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallStarted",
+    "ToolError",
+    "ToolResult",
+    "ToolRun",
     "UnsupportedModelError",
     "Usage",
     "__version__",
@@ -86,7 +105,18 @@ __all__ = [
 
 # Where the names live, the cheap modules first: a front end that needs an event or an error
 # does not wait for mlx, and the names come when they are asked for (PEP 562).
-_HOMES = ("errors", "events", "statistics", "interface", "api", "generation", "grammar.grammar")
+_HOMES = (
+    "errors",
+    "events",
+    "statistics",
+    "interface",
+    "api",
+    "generation",
+    "grammar.grammar",
+    "chat",
+    "tools.functions",
+    "tools.loop",
+)
 
 
 def __getattr__(name: str) -> object:

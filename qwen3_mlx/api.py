@@ -36,6 +36,7 @@ from qwen3_mlx.prompts import Prompt, Prompts
 from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.thinking import ThinkingParser
+from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm.model import warm_model
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Qwen3(Asking):
         )
         self._prompts = Prompts(parts.template, parts.tokenizer, self._family, keeper.context)
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
-        self._guides = Guides(parts.tokenizer, parts.eos_ids)
+        self._guides = Guides(parts.tokenizer, parts.eos_ids, parts.template.source)
         loaded = _Progress(parts.weight_bytes, progress)
         self._engine = Engine(
             lambda: keeper.read(loaded),
@@ -177,6 +178,7 @@ class Qwen3(Asking):
         overflow: Literal["error", "drop-oldest"] = "error",
         logprobs: int | None = None,
         grammar: Grammar | None = None,
+        tools: Sequence[AnyTool] = (),
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -208,6 +210,8 @@ class Qwen3(Asking):
 
             grammar: a form that the answer keeps to, at any temperature; the thought is free.
                 Where max_tokens comes near, the answer is brought to a short end that fits.
+            tools: functions, `Tool`s or JSON descriptions that the model may call. The calls
+                come with the reply; `Chat.run` carries them out.
 
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
@@ -217,6 +221,9 @@ class Qwen3(Asking):
             raise OptionError("a raw prompt is one text, without system prompt or thinking=")
         if grammar is not None and stop:
             raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
+        if tools and (raw or grammar is not None):
+            raise OptionError("tools go with neither a raw prompt nor a grammar: leave out one")
+        known = tools_of(tools)
         until = wishes.deadline(timeout)
         context = self._keeper.context
         limits = wishes.limits(
@@ -236,6 +243,7 @@ class Qwen3(Asking):
                 thinking=thinking,
                 budget=thinking_budget,
                 drop_for=wishes.room_to_make(overflow, context, max_tokens),
+                tools=[tool.schema for tool in known],
             )
         )
         recommended = preset(self._family, thinking=made.thinks, quantized=self._quantized)
@@ -243,15 +251,9 @@ class Qwen3(Asking):
         most = room if max_tokens is None else min(max_tokens, room)
         rule = self._rule(sampling, made, recommended.rule)
         parser = None if raw else self._parser(made)
-        steering = self._guides.free()
-        if grammar is not None:
-            steering = self._guides.answer(
-                grammar,
-                parser=parser,
-                thinks=made.thinks,
-                most=most,
-                meanwhile=lambda: self._engine.prepare(made.ids),
-            )
+        steering = self._guides.steering(
+            grammar, known, made, parser, most, lambda: self._engine.prepare(made.ids)
+        )
         generation = TextGeneration(
             self._name,
             len(made.ids) - made.closed,
@@ -264,6 +266,7 @@ class Qwen3(Asking):
             experts=self._keeper.watch(),
             closed=made.closed,
             steering=steering,
+            calls=self._guides.call_parser(known),
         )
         request = Request(
             made.ids,

@@ -16,6 +16,7 @@ from qwen3_mlx.events import Event, Reply
 from qwen3_mlx.interface import Generation, Message, Wishes
 
 if TYPE_CHECKING:
+    from qwen3_mlx.chat import Chat
     from qwen3_mlx.grammar.grammar import Grammar
 
 __all__ = ["Asking"]
@@ -73,6 +74,18 @@ class Asking:
         """
         grammar = _choice_grammar(options)
         return str(_value(grammar, self._begin(prompt, _with(wishes, grammar)).result()))
+
+    def chat(self, system: str | None = None, **wishes: Any) -> Chat:
+        """A conversation; `wishes` are arguments of `stream` for each of its turns.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> chat = FakeModel(["Hi.", "Bye."]).chat()
+        >>> chat.ask("hello").text, chat.ask("goodbye").text
+        ('Hi.', 'Bye.')
+        """
+        from qwen3_mlx.chat import Chat
+
+        return Chat(self, system, **wishes)  # type: ignore[arg-type]
 
     @overload
     def ask_many(

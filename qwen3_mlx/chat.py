@@ -10,14 +10,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Done, Event, Failed, Reply
-from qwen3_mlx.interface import ChatModel, Message
+from qwen3_mlx.interface import ChatModel, Generation, Message
+from qwen3_mlx.tools.functions import Tool
+from qwen3_mlx.tools.loop import RunResult, ToolRun, call_messages
+from qwen3_mlx.tools.running import Approve
 
 __all__ = ["Chat", "ThoughtMemory"]
+
+Tools: TypeAlias = Sequence[Tool | Callable[..., Any]]
 
 
 class Chat:
@@ -55,6 +60,64 @@ class Chat:
                 self._take(asked, event.reply)
             yield event
 
+    def run(self, text: str, tools: Tools, **wishes: Any) -> RunResult:
+        """One more question, whose answer may call tools; the model reads their results.
+
+        `wishes` are those of `start_run` and of `Qwen3.stream`.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> Chat(FakeModel(["Nothing to call."])).run("hello", tools=[]).stopped_by
+        'answer'
+        """
+        return self.start_run(text, tools, **wishes).result()
+
+    def start_run(
+        self,
+        text: str,
+        tools: Tools,
+        *,
+        max_steps: int = 8,
+        approve: Approve | None = None,
+        tool_seconds: float = 60.0,
+        timeout: float | None = None,
+        **wishes: Any,
+    ) -> ToolRun:
+        """A run that can be iterated for its events, and cancelled. `ToolRun` says more.
+
+        The conversation has it when it is over; a run that fails leaves it as it was.
+        """
+        return _ChatRun(
+            self,
+            self._begin,
+            [*self.messages, {"role": "user", "content": text}],
+            tools,
+            max_steps=max_steps,
+            approve=approve,
+            tool_seconds=tool_seconds,
+            timeout=timeout,
+            wishes={**self._wishes, **wishes},
+        )
+
+    async def arun(self, text: str, tools: Tools, **wishes: Any) -> RunResult:
+        """`run` for coroutines; cancelling the task cancels the run.
+
+        >>> import asyncio
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> asyncio.run(Chat(FakeModel(["Hi."])).arun("hello", tools=[])).reply.text
+        'Hi.'
+        """
+        import asyncio
+
+        run = self.start_run(text, tools, **wishes)
+        try:
+            return await asyncio.to_thread(run.result)
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+
+    def _begin(self, messages: Sequence[Message], **wishes: Any) -> Generation:
+        return self._model.stream(messages, system=self.system, **wishes)
+
     def retry(self, **wishes: Any) -> Reply:
         """Answer the last question anew."""
         return self.edit(-1, **wishes)
@@ -79,13 +142,24 @@ class Chat:
             raise
 
     def _take(self, asked: list[Message], reply: Reply) -> None:
-        said: dict[str, Any] = {"role": "assistant", "content": reply.text}
-        if reply.thinking:
-            said["reasoning_content"] = reply.thinking
-        self.messages = [*asked, said]
+        self.messages = [*asked, *call_messages(reply)]
         prepare = getattr(self._model, "prepare", None)
         if prepare is not None:
             prepare(self.messages, self.system)
+
+
+class _ChatRun(ToolRun):
+    """A run whose messages become the conversation's."""
+
+    def __init__(self, chat: Chat, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._chat = chat
+
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._events:
+            if isinstance(event, Done):
+                self._chat.messages = self.messages
+            yield event
 
 
 class ThoughtMemory:

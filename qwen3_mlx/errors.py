@@ -25,6 +25,7 @@ __all__ = [
     "OutputExistsError",
     "PromptError",
     "Qwen3Error",
+    "ToolError",
     "UnsupportedModelError",
 ]
 
@@ -82,6 +83,10 @@ class IncompleteError(Qwen3Error):
     def __init__(self, message: str, reply: Any) -> None:
         super().__init__(message)
         self.reply = reply
+
+
+class ToolError(Qwen3Error):
+    """A tool cannot be called like this, or did not come back; the model is told in these words."""
 
 
 class EngineError(Qwen3Error):

@@ -7,8 +7,9 @@ exactly one `Done` or `Failed`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from qwen3_mlx.statistics import ExpertStats
 
@@ -21,12 +22,17 @@ __all__ = [
     "Notice",
     "Prefill",
     "Reply",
+    "StepDone",
     "TextDelta",
     "ThinkingDelta",
     "ThinkingDone",
     "ThoughtEnd",
     "Timing",
     "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallStarted",
+    "ToolResult",
     "Usage",
 ]
 
@@ -78,6 +84,41 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model wants a function called, with these arguments; as an event, the call is whole."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """A call begins; `index` counts the calls of the answer from 0."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of a call's arguments, as JSON."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of a call: what the model is told, and whether it is an error."""
+
+    call: ToolCall
+    content: str
+    failed: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A finished answer.
 
@@ -88,7 +129,8 @@ class Reply:
     `experts` says what was read from disk, where experts are (a memory limit was set).
     `logprobs` has an entry for each token that was drawn, thought and tags included, where
     they were asked for; tokens that were forced into the text have none. `fits` is whether the
-    answer is whole and keeps to its grammar, None where it had none to keep to.
+    answer is whole and keeps to its grammar, None where it had none to keep to. `tool_calls`
+    are the functions that the model wants called.
     """
 
     text: str
@@ -103,6 +145,7 @@ class Reply:
     experts: ExpertStats | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     fits: bool | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +204,13 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDone:
+    """One answer of a tool run that goes on: it made calls, whose results follow."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The end of a generation that met a fault; `kept` is the text that had been said."""
 
@@ -169,5 +219,17 @@ class Failed:
 
 
 Event: TypeAlias = (
-    Loading | Prefill | ThinkingDelta | ThinkingDone | TextDelta | Notice | Done | Failed
+    Loading
+    | Prefill
+    | ThinkingDelta
+    | ThinkingDone
+    | TextDelta
+    | ToolCallStarted
+    | ToolCallDelta
+    | ToolCall
+    | ToolResult
+    | StepDone
+    | Notice
+    | Done
+    | Failed
 )

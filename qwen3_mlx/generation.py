@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 from qwen3_mlx.engine.request import Directive, Force, Request, RequestStats, Stop
 from qwen3_mlx.errors import OptionError
@@ -26,42 +25,24 @@ from qwen3_mlx.events import (
     ThinkingDelta,
     ThinkingDone,
     ThoughtEnd,
+    ToolCall,
     Usage,
 )
 from qwen3_mlx.mailbox import Mailbox
 from qwen3_mlx.measures import timing, token_logprobs
 from qwen3_mlx.statistics import ExpertStats
-from qwen3_mlx.steering import Steering
-from qwen3_mlx.text.budget import EarlyStop
+from qwen3_mlx.steering import Limits, Steering
+from qwen3_mlx.text.calls import CallParser, Piece
 from qwen3_mlx.text.loops import LoopGuard
 from qwen3_mlx.text.stops import StopScanner
 from qwen3_mlx.text.thinking import Segment, ThinkingParser
 from qwen3_mlx.text.tokenizer import Tokenizer
 
-__all__ = ["Limits", "TextGeneration"]
+__all__ = ["TextGeneration"]
 
 # A thought may be ended early at little cost. An answer may be repetitive because somebody
 # asked for it ("write it a hundred times"), so it must go on for longer.
 _STALE_THOUGHT, _STALE_ANSWER = 256, 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a thought must end, and when it may.
-
-    Args:
-        early_stop: what ends a thought from outside; None where there are no thoughts.
-        budget: the most tokens of a thought; None for any number.
-        minimum: the least tokens of a thought, if there is one.
-        answer_room: tokens to keep for the answer when the context gets full.
-        loop_guard: whether a text that goes round in circles is ended.
-    """
-
-    early_stop: EarlyStop | None = None
-    budget: int | None = None
-    minimum: int = 0
-    answer_room: int = 0
-    loop_guard: bool = True
 
 
 class TextGeneration:
@@ -79,6 +60,7 @@ class TextGeneration:
         experts: tells what streaming did since the answer began, None where nothing streams.
         closed: ids with which the prompt itself ends the thought (a budget of 0).
         steering: what may be drawn; by default anything.
+        calls: finds tool calls in the answer; None where there are no tools.
     """
 
     def __init__(
@@ -95,6 +77,7 @@ class TextGeneration:
         experts: Callable[[], ExpertStats | None] = lambda: None,
         closed: int = 0,
         steering: Steering | None = None,
+        calls: CallParser | None = None,
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
         self._experts = experts
@@ -112,6 +95,7 @@ class TextGeneration:
         self._thought_began = 0.0
         self._ended: Done | Failed | None = None
         self._over = False
+        self._calls, self._made = calls, list[ToolCall]()
         self._notices: list[str] = []
         self._steering = steering or Steering.free(tokenizer)
         self._when_done: Callable[[], None] = lambda: None
@@ -207,6 +191,7 @@ class TextGeneration:
         self._last.append(token)
         if self._steering.guides_all:
             return self._guided(token)
+        self._steering.hear(token)
         text = self._decoder.push(token)
         if self._parser is None:
             self._answer_tokens += 1
@@ -225,6 +210,8 @@ class TextGeneration:
             self._say([Segment("text", tail)])
         else:
             self._say([*self._parser.feed(None, tail), *self._parser.finish()])
+        if self._calls is not None:
+            self._tell_pieces(self._calls.finish())
         self._tell_answer(self._stops.flush())
         self._end(Done(self._reply(reason, stats)))
 
@@ -351,10 +338,22 @@ class TextGeneration:
     def _say(self, segments: Sequence[Segment]) -> None:
         for kind, text in segments:
             if kind == "text":
-                self._tell_answer(self._stops.push(text))
+                self._tell_pieces([text] if self._calls is None else self._calls.push(text))
             elif text:
                 self._thought.append(text)
                 self._events.put(ThinkingDelta(text, self._thinking_tokens))
+
+    def _tell_pieces(self, pieces: Iterable[Piece]) -> None:
+        """Text, and the calls that were found in it."""
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._tell_answer(self._stops.push(piece))
+            elif isinstance(piece, Notice):
+                self._notice(piece.text)
+            else:
+                if isinstance(piece, ToolCall):
+                    self._made.append(piece)
+                self._events.put(piece)
 
     def _tell_answer(self, text: str) -> None:
         if text:
@@ -386,5 +385,6 @@ class TextGeneration:
             notices=tuple(self._notices),
             experts=self._experts(),
             fits=self._steering.fits(reason),
+            tool_calls=tuple(self._made),
             logprobs=token_logprobs(self.request, self._tokenizer),
         )

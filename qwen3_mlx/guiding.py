@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from qwen3_mlx.errors import OptionError
+from qwen3_mlx.errors import GrammarError, OptionError
+from qwen3_mlx.grammar.calls import CallGuide, call_grammar
 from qwen3_mlx.grammar.grammar import Grammar
 from qwen3_mlx.grammar.guide import AnswerGuide
 from qwen3_mlx.grammar.vocabulary import Vocabulary
+from qwen3_mlx.prompts import Prompt
 from qwen3_mlx.steering import Steering
+from qwen3_mlx.text.calls import CLOSE, OPEN, CallParser, Style
 from qwen3_mlx.text.thinking import ThinkingParser
 from qwen3_mlx.text.tokenizer import Tokenizer
+from qwen3_mlx.tools.functions import Tool
 
 __all__ = ["Guides"]
 
@@ -24,16 +28,41 @@ class Guides:
     Args:
         tokenizer: the model's.
         eos: ids that end a text.
+        template: the chat template; it tells how the model writes calls.
     """
 
-    def __init__(self, tokenizer: Tokenizer, eos: Collection[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, eos: Collection[int], template: str | None = None
+    ) -> None:
+        self._style: Style = "coder" if "<function=" in (template or "") else "hermes"
         self._tokenizer, self._eos = tokenizer, [id for id in eos if id < tokenizer.size]
         self._lock = threading.Lock()
         self._vocabulary: Vocabulary | None = None
 
-    def free(self) -> Steering:
-        """For an answer that may say anything."""
-        return Steering.free(self._tokenizer)
+    def steering(
+        self,
+        grammar: Grammar | None,
+        tools: Sequence[Tool],
+        made: Prompt,
+        parser: ThinkingParser | None,
+        most: int,
+        meanwhile: Callable[[], None],
+    ) -> Steering:
+        """What may be drawn after a prompt; `answer` and `calls` say the rest."""
+        if grammar is not None:
+            return self.answer(
+                grammar, parser=parser, thinks=made.thinks, most=most, meanwhile=meanwhile
+            )
+        if not tools:
+            return Steering.free(self._tokenizer)
+        steering, notices = self.calls(tools, parser, meanwhile)
+        made.notices += notices
+        return steering
+
+    def call_parser(self, tools: Sequence[Tool]) -> CallParser | None:
+        """Finds the calls of these tools in an answer; None where there are none."""
+        arguments = {tool.name: tool.parameters.get("properties", {}) for tool in tools}
+        return CallParser(self._style, arguments) if tools else None
 
     def answer(
         self,
@@ -71,6 +100,28 @@ class Guides:
             steering.opening = self._opening(parser)
             steering.reserve = max(guide.needs + _SPARE, min(_ANSWER_ROOM, most // 2))
         return steering
+
+    def calls(
+        self,
+        tools: Sequence[Tool],
+        parser: ThinkingParser | None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[Steering, list[str]]:
+        """For an answer that may call tools; and what must be said where calls run free."""
+        steering = Steering.free(self._tokenizer)
+        steering.parser = parser
+        tags = [self._tokenizer.id_of(tag) for tag in (OPEN, CLOSE)]
+        if tags[0] is None or tags[1] is None:
+            return steering, ["this tokenizer has no tokens for tool calls: they are not checked"]
+        try:
+            grammar = call_grammar(
+                self._style, [{"name": tool.name, "parameters": tool.parameters} for tool in tools]
+            )
+            matcher = self._started(meanwhile).matchers(grammar).tokens
+        except GrammarError as error:
+            return steering, [f"tool calls are not held to their schemas: {error}"]
+        steering.guide = CallGuide(matcher, tags[0], tags[1], self._tokenizer.size)
+        return steering, []
 
     def _opening(self, parser: ThinkingParser) -> int | None:
         if self._tokenizer.think_open_id is None or self._tokenizer.think_close_id is None:

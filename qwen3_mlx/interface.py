@@ -56,6 +56,7 @@ class Wishes(TypedDict, total=False):
     overflow: Literal["error", "drop-oldest"]
     logprobs: int | None
     grammar: Grammar | None
+    tools: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class ChatModel(Protocol):
         timeout: float | None = None,
         thinking_budget: int | None = None,
         grammar: Grammar | None = None,
+        tools: Sequence[Any] = (),
     ) -> Generation:
         """Start an answer. `thinking=None` leaves the choice to the checkpoint."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.family import Family
@@ -62,6 +63,7 @@ class Prompts:
         thinking: bool | None = None,
         budget: int | None = None,
         drop_for: int | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Prompt:
         """A conversation, in the words of the template.
 
@@ -74,9 +76,10 @@ class Prompts:
         elif budget == 0:
             thinking = False
         if drop_for is not None:
-            messages, dropped = self._without_oldest(messages, thinking, drop_for)
+            room = drop_for + self._tool_tokens(messages, thinking, tools)
+            messages, dropped = self._without_oldest(messages, thinking, room)
             notices += dropped
-        ids = self._ids(messages, thinking)
+        ids = self._ids(messages, thinking, tools)
         turns = sum(message["role"] == "user" for message in messages)
         made = Prompt(ids, self._thinks(messages, thinking), turns=turns, notices=notices)
         made.opened = self._template.can_think and prompt_opens_block(ids, self._tokenizer)
@@ -100,8 +103,26 @@ class Prompts:
         end = next((place for place, (one, other) in pairs if one != other), 0)
         return asked[0][:end]
 
-    def _ids(self, messages: Sequence[Message], thinking: bool | None) -> list[int]:
-        return self._template.render_ids(messages, self._tokenizer, thinking=thinking)
+    def _ids(
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
+        return self._template.render_ids(
+            messages, self._tokenizer, tools=tools or None, thinking=thinking
+        )
+
+    def _tool_tokens(
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None,
+        tools: Sequence[Mapping[str, Any]],
+    ) -> int:
+        """How much longer the tools make the prompt."""
+        if not tools:
+            return 0
+        return len(self._ids(messages, thinking, tools)) - len(self._ids(messages, thinking))
 
     def _without_oldest(
         self, messages: list[Message], thinking: bool | None, room: int

@@ -10,10 +10,30 @@ import mlx.core as mx
 from qwen3_mlx.engine.mask import Ban
 from qwen3_mlx.events import FinishReason
 from qwen3_mlx.grammar.guide import Guide
+from qwen3_mlx.text.budget import EarlyStop
 from qwen3_mlx.text.thinking import ThinkingParser
 from qwen3_mlx.text.tokenizer import Tokenizer
 
-__all__ = ["Steering"]
+__all__ = ["Limits", "Steering"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a thought must end, and when it may.
+
+    Args:
+        early_stop: what ends a thought from outside; None where there are no thoughts.
+        budget: the most tokens of a thought; None for any number.
+        minimum: the least tokens of a thought, if there is one.
+        answer_room: tokens to keep for the answer when the context gets full.
+        loop_guard: whether a text that goes round in circles is ended.
+    """
+
+    early_stop: EarlyStop | None = None
+    budget: int | None = None
+    minimum: int = 0
+    answer_room: int = 0
+    loop_guard: bool = True
 
 
 @dataclass(slots=True)
@@ -59,6 +79,11 @@ class Steering:
     def needs_answer(self) -> bool:
         """Whether the text must not end with its thought."""
         return self.guide is not None and self.guide.whole
+
+    def hear(self, token: int) -> None:
+        """The next token of a text that is guided in parts only, before it is read."""
+        if self.guide is not None and self.in_answer:
+            self.guide.take(token, 0)
 
     def part(self, tokenizer: Tokenizer) -> None:
         """The model has ended its thought: what parts it from the answer comes next."""

@@ -12,7 +12,9 @@ It imports no array library, so a test that uses it starts at once and runs anyw
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -34,6 +36,9 @@ from qwen3_mlx.events import (
     ThinkingDone,
     ThoughtEnd,
     Timing,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStarted,
     Usage,
 )
 from qwen3_mlx.interface import Message, ModelInfo, Sampling
@@ -71,7 +76,8 @@ class Answer:
     `tokens_per_second=0` streams as fast as it is read. `error` is met after `error_after`
     tokens. `pause_after` holds the stream after so many tokens until `FakeModel.go_on()`,
     which lets a test look at a half-said answer without racing it. `timing` replaces the
-    measured one where a test compares pictures.
+    measured one where a test compares pictures. `calls` are the tool calls of the answer, each a
+    name and arguments.
     """
 
     text: str = ""
@@ -84,6 +90,7 @@ class Answer:
     notices: tuple[str, ...] = ()
     prompt_tokens: int | None = None
     timing: Timing | None = None
+    calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     thinking_seconds: float | None = None
 
 
@@ -101,6 +108,7 @@ class Call:
     timeout: float | None
     thinking_budget: int | None = None
     grammar: Grammar | None = None
+    tools: tuple[Any, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -156,13 +164,14 @@ class FakeModel(Asking):
         timeout: float | None = None,
         thinking_budget: int | None = None,
         grammar: Grammar | None = None,
+        tools: Sequence[Any] = (),
         **more: Any,
     ) -> FakeGeneration:
         """Record the call and start the next answer of the tape."""
         messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else prompt
         call = Call(
             tuple(messages), thinking, system, sampling, max_tokens, tuple(stop), seed, timeout,
-            thinking_budget, grammar, more,
+            thinking_budget, grammar, tuple(tools), more,
         )  # fmt: skip
         with self._lock:
             self.calls.append(call)
@@ -216,6 +225,7 @@ class FakeGeneration:
         self._events = self._play()
         self._said = {"thinking": "", "text": ""}
         self._counts = {"thinking": 0, "text": 0}
+        self._made: list[ToolCall] = []
 
     def __iter__(self) -> Iterator[Event]:
         """The events from here on; a second loop goes on where the first one stopped."""
@@ -294,11 +304,21 @@ class FakeGeneration:
                 yield self._thinking_done(time.monotonic() - began)
             if reason is not None:
                 break
-        reason = reason if reason is not None else self._fault() or self._answer.finish_reason
+        reason = reason if reason is not None else self._answer.error or self._answer.finish_reason
         if isinstance(reason, Exception):
             yield Failed(reason, kept=self._said["text"])
         else:
+            if reason == "stop":
+                yield from self._call_tools()
             yield Done(self._reply(reason, prompt_tokens))
+
+    def _call_tools(self) -> Iterator[Event]:
+        """The calls of the answer, as a parser of the real model's words tells them."""
+        for index, (name, arguments) in enumerate(self._answer.calls):
+            yield ToolCallStarted(index, name)
+            yield ToolCallDelta(index, json.dumps(arguments, ensure_ascii=False))
+            self._made.append(ToolCall(f"call_{secrets.token_hex(8)}", name, arguments))
+            yield self._made[-1]
 
     def _ends_thought(self) -> bool:
         """Whether the thought ends before its next token, by the budget or on demand."""
@@ -332,10 +352,7 @@ class FakeGeneration:
             return "timeout"
         if self._call.max_tokens is not None and spoken >= self._call.max_tokens:
             return "length"
-        return self._fault() if spoken >= self._answer.error_after else None
-
-    def _fault(self) -> Exception | None:
-        return self._answer.error
+        return self._answer.error if spoken >= self._answer.error_after else None
 
     def _say(self, kind: str, piece: str) -> Event:
         self._said[kind] += piece
@@ -369,6 +386,7 @@ class FakeGeneration:
             thought_ended_by=self._ended_by,
             notices=self._answer.notices,
             fits=self._fits(reason),
+            tool_calls=tuple(self._made),
         )
 
     def _fits(self, reason: FinishReason) -> bool | None:

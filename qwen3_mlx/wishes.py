@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from qwen3_mlx.engine.prefix import default_bound
 from qwen3_mlx.errors import OptionError, PromptError
-from qwen3_mlx.generation import Limits
 from qwen3_mlx.memory import parse_bytes
+from qwen3_mlx.steering import Limits
 from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 
