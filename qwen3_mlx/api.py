@@ -153,6 +153,7 @@ class Qwen3(Asking):
             can_think=self._template.can_think,
             can_switch_thinking=self._template.can_switch_thinking,
             family=self._family,
+            planned_bytes=(self._keeper.plan or self._keeper.full_plan()).total_bytes,
         )
 
     @property

@@ -63,7 +63,8 @@ class Wishes(TypedDict, total=False):
 class ModelInfo:
     """What a front end shows of a loaded model. Sizes are bytes, the context is tokens.
 
-    `family` is "hybrid", "thinking", "instruct", "coder" or "base".
+    `family` is "hybrid", "thinking", "instruct", "coder" or "base"; `planned_bytes` what the
+    memory plan reckons with for the whole context, 0 where there is no plan.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelInfo:
     can_think: bool
     can_switch_thinking: bool
     family: str = ""
+    planned_bytes: int = 0
 
 
 class Generation(Protocol):
@@ -120,6 +122,17 @@ class ChatModel(Protocol):
         tools: Sequence[Any] = (),
     ) -> Generation:
         """Start an answer. `thinking=None` leaves the choice to the checkpoint."""
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> str:
+        """The exact prompt text that the model would read for these messages."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text."""
 
     def close(self) -> None:
         """End the engine thread and free the memory."""

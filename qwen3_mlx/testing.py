@@ -190,6 +190,28 @@ class FakeModel(Asking):
         """
         self._go.set()
 
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> str:
+        r"""The messages in Qwen's frame, without any of the template's rules.
+
+        >>> FakeModel([]).render([{"role": "user", "content": "hi"}])
+        '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n'
+        """
+        frames = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
+        return "".join(frames) + "<|im_start|>assistant\n"
+
+    def encode(self, text: str) -> list[int]:
+        """As many ids as the text has `pieces`.
+
+        >>> len(FakeModel([]).encode("one two"))
+        2
+        """
+        return list(range(len(pieces(text))))
+
     def close(self) -> None:
         """Note that the model was closed, in `closed`."""
         self.closed = True

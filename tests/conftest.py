@@ -15,3 +15,4 @@ sys.path.insert(0, str(TESTS))
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's models and state."""
     monkeypatch.setenv("QWEN3_MLX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import places
@@ -66,14 +67,21 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
-    plain = args.plain or not (sys.stdin.isatty() and sys.stdout.isatty())
+    plain = args.plain or not _on_screen()
     name, hint = _model_name(args)
     if load is None:
         _find(name)
-        load = _loader(name, options.memory(args), remember=bool(args.model))
+        wishes = {} if plain else read_settings(_settings_path())[0].memory()
+        load = _loader(name, wishes | _memory_flags(args), remember=bool(args.model))
     if plain:
         return _run_plain(_session(args, load, Settings()), hint)
     return _run_screen(args, load, name, hint)
+
+
+def _on_screen() -> bool:
+    """Whether there is a terminal, or a browser (`--web` starts us with Textual's driver)."""
+    served = "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
+    return served or (sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def _run_plain(session: Session, hint: str) -> int:
@@ -89,11 +97,10 @@ def _run_plain(session: Session, hint: str) -> int:
 
 def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) -> int:
     """The app. What is written to file descriptor 2 meanwhile goes to a log."""
-    from qwen3_mlx import hub
     from qwen3_mlx_app.tui import language
     from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
-    path = hub.data_dir() / "settings.toml"
+    path = _settings_path()
     settings, problems = read_settings(path)
     language.use(settings.language)
     for problem in problems:
@@ -101,20 +108,37 @@ def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) ->
     log = log_path()
     with stderr_to(log):
         from qwen3_mlx_app.tui.app import ChatApp
+        from qwen3_mlx_app.tui.screens.choices import Environment
 
         app = ChatApp(
             _session(args, load, settings),
             os.path.basename(name),
             theme=args.theme or settings.theme,
             hint=hint,
-            loader=lambda name: _loader(name, options.memory(args), remember=True),
-            settings=settings,
-            settings_path=path,
+            world=Environment(
+                lambda name, memory: _loader(
+                    name, {**memory, **_memory_flags(args)}, remember=True
+                ),
+                settings,
+                path,
+                name,
+            ),
         )
         app.run()
     if app.return_code:
         print(f"qwen3-mlx: the chat ended with a fault; the log is {log}", file=sys.stderr)
     return app.return_code or 0
+
+
+def _settings_path() -> Path:
+    from qwen3_mlx import hub
+
+    return hub.data_dir() / "settings.toml"
+
+
+def _memory_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of memory comes before the settings."""
+    return {name: value for name, value in options.memory(args).items() if value is not None}
 
 
 def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Session:
@@ -138,14 +162,14 @@ def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Sess
 
 
 def _store(args: argparse.Namespace) -> tuple[Store | None, str]:
-    """The chats on disk, or why there are none. Lines through a pipe are not kept."""
+    """The chats on disk, or why there are none. A pipe without --plain is a script: not kept."""
     from qwen3_mlx import hub
     from qwen3_mlx_app.tui.store import Store, StoreError
 
-    if args.plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return None, ""
     if args.private:
         return None, "--private was given"
+    if not args.plain and not _on_screen():
+        return None, ""
     try:
         return Store(hub.data_dir() / "chats.db"), ""
     except StoreError as error:

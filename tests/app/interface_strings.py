@@ -11,9 +11,9 @@ import qwen3_mlx_app.tui
 __all__ = ["interface_strings"]
 
 #: Positions of the arguments that are shown, by the name that is called.
-_CALLS = {"t": (0,), "Binding": (2,), "_key": (2, 3), "Command": (1,)}
+_CALLS = {"t": (0,), "say": (0,), "Binding": (2,), "_key": (2, 3), "Command": (1,)}
 #: Assignments whose strings are shown.
-_TABLES = {"HELP", "PLACEHOLDER", "_LABELS", "_NAMES", "_TINY_HINT", "text"}
+_TABLES = {"HELP", "PLACEHOLDER", "_LABELS", "_NAMES", "_DOING", "_TINY_HINT", "text"}
 
 
 def interface_strings() -> set[str]:

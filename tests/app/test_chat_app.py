@@ -394,7 +394,7 @@ async def test_a_fault_is_a_note_with_what_was_kept_and_the_next_step() -> None:
         note = shown(app, "ErrorNote")
         assert "out of memory: 18.2 GB needed" in note
         assert "Kept: the answer so far, 2 tokens" in note
-        assert "^r" in note
+        assert "/restart" in note
         await press(app, "ctrl+r")
         await drawn(pilot, app)
         assert "ValueError: odd" in shown(app, "ErrorNote")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ from textual.widgets import Input, Markdown, OptionList, Static, TextArea
 
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
-from qwen3_mlx_app.tui.fitting import Candidate
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
-from qwen3_mlx_app.tui.screens.models import ModelsScreen
+from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
@@ -194,44 +192,11 @@ async def drawn_part(pilot: object, app: ChatApp) -> None:
     )
 
 
-async def test_models_are_changed_in_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = [
-        Candidate("small", "small", 10**9, 10**8, "4-bit", here=True),
-        Candidate("far", "far", 10**9, 10**8, "bf16", here=False),
-        Candidate("huge", "huge", 10**12, 10**8, "4-bit", here=True),
-    ]
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local: models)
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda: 10**10)
-    asked: list[str] = []
-    first = FakeModel(["one"])
-
-    def loader(name: str) -> Callable[[object], FakeModel]:
-        asked.append(name)
-        return lambda progress: FakeModel(["two"])
-
-    app = ChatApp(Session(lambda progress: first, clock=Clock()), "x", still=True, loader=loader)
-    async with app.run_test(size=(100, 30)) as pilot:
-        await ready(pilot, app)
-        await ask(pilot, app, "hi")
-        await press(app, "ctrl+l")
-        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
-        assert "= 1.5G of 10.0G" in shown(app, "#word")
-        await press(app, "down", "enter")
-        assert "downloads 1.0G" in shown(app, "#word")
-        await press(app, "down", "enter")
-        assert "anyway" in shown(app, "#word")
-        await press(app, "enter")
-        await wait_until(pilot, lambda: first.closed and app.session.state.info is not None)
-        assert asked == ["huge"]
-        await ask(pilot, app, "and now?")
-        assert [turn.answer for turn in app.session.state.turns] == ["one", "two"]
-
-
 async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     model = FakeModel(["one"])
     session = Session(lambda progress: model, clock=Clock())
-    app = ChatApp(session, "x", still=True, settings_path=path)
+    app = ChatApp(session, "x", still=True, world=Environment(settings_path=path))
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+e")
@@ -239,7 +204,7 @@ async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
         await press(app, "down", "right")
         assert app.theme == "qwen3-light"
         await press(app, "down", "right", "down", "down", "right", "down", "right", "up", "up")
-        await press(app, *["down"] * 5, "enter", *"Hi.", "enter", "escape")
+        await press(app, *["down"] * 7, "enter", *"Hi.", "enter", "escape")
         await wait_until(pilot, lambda: app.screen is app.chat)
         await ask(pilot, app, "q")
     settings, problems = read_settings(path)

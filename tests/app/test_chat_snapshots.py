@@ -19,6 +19,7 @@ from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.app import ChatApp
 from qwen3_mlx_app.tui.fitting import Candidate
+from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings
 from qwen3_mlx_app.tui.store import SavedTurn, Store
@@ -58,8 +59,7 @@ def compare(
         theme=theme,
         hint="This is tiny, a demonstration model.",
         still=True,
-        loader=lambda name: lambda progress: model,
-        settings=Settings(theme=theme),
+        world=Environment(lambda name, memory: lambda progress: model, Settings(theme=theme)),
     )
 
     async def run_before(pilot: Pilot[Any]) -> None:
@@ -166,8 +166,8 @@ def test_models(
         Candidate("8b", "8b", 16_400_000_000, 1_200_000_000, "bf16", here=False),
         Candidate("30b-a3b", "30b", 61_000_000_000, 800_000_000, "bf16", here=False),
     ]
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local: models)
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda: 18_000_000_000)
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished: models)
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda limit="": 18_000_000_000)
 
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "ctrl+l")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from rich.console import RenderableType
@@ -12,13 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.screen import Screen
 
+from qwen3_mlx_app.tui import keymap
 from qwen3_mlx_app.tui.commands import COMMANDS, Command
+from qwen3_mlx_app.tui.keymap import DEFAULTS
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.screens.chat import ChatScreen
+from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.session import Session
-from qwen3_mlx_app.tui.settings import Settings
 from qwen3_mlx_app.tui.themes import DARK, LIGHT
-from qwen3_mlx_app.tui.worker import Loader
 
 __all__ = ["ChatApp"]
 
@@ -26,8 +26,9 @@ __all__ = ["ChatApp"]
 class ChatApp(App[None]):
     """Chat with one model.
 
-    `model_name` is shown until the model says its own, `hint` while the chat is empty. `still`
-    stops all that moves by itself (the cursor's blink, animations), for pictures and for tests.
+    `model_name` is shown until the model says its own, `hint` while the chat is empty. `world` is
+    what it may load, fetch and keep. `still` stops all that moves by itself (the cursor's blink,
+    animations), for pictures and for tests.
     """
 
     TITLE = "qwen3-mlx"
@@ -35,7 +36,9 @@ class ChatApp(App[None]):
     NOTIFICATION_TIMEOUT = 3
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", priority=True, tooltip="Leave the chat")
+        Binding(
+            DEFAULTS["quit"], "quit", "Quit", priority=True, tooltip="Leave the chat", id="quit"
+        )
     ]
 
     def __init__(
@@ -46,9 +49,7 @@ class ChatApp(App[None]):
         theme: str = "dark",
         hint: str = "",
         still: bool = False,
-        loader: Callable[[str], Loader] | None = None,
-        settings: Settings | None = None,
-        settings_path: Path | None = None,
+        world: Environment | None = None,
     ) -> None:
         super().__init__()
         self.session = session
@@ -57,10 +58,9 @@ class ChatApp(App[None]):
         self.theme = LIGHT.name if theme == "light" else DARK.name
         if still:
             self.animation_level = "none"
-        self.chat = ChatScreen(
-            session, model_name, hint, blink=not still,
-            loader=loader, settings=settings, settings_path=settings_path,
-        )  # fmt: skip
+        world = world or Environment()
+        self.set_keymap(keymap.use(world.settings.keys))
+        self.chat = ChatScreen(session, model_name, hint, blink=not still, world=world)
 
     def get_default_screen(self) -> Screen[None]:
         """The chat is the ground that other screens come to lie on."""
@@ -87,7 +87,9 @@ class ChatApp(App[None]):
         await super()._shutdown()
 
     def on_unmount(self) -> None:
-        """Stop the engine's thread however the app ends."""
+        """Stop the engine's thread, and downloads, however the app ends."""
+        if self.chat.world.downloads is not None:
+            self.chat.world.downloads.close()
         self.session.close()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

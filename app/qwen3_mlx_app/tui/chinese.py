@@ -30,7 +30,7 @@ WORDS: dict[str, str] = {
     # Turns
     "Thinking": "思考中",
     "Thought": "思考过程",
-    "^b answer now": "^b 立即回答",
+    "{answer_now} answer now": "{answer_now} 立即回答",
     "1 token": "1 个 token",
     "{n:,} tokens": "{n:,} 个 token",
     "{n:,} / {total:,} tokens": "{n:,} / {total:,} 个 token",
@@ -48,28 +48,20 @@ WORDS: dict[str, str] = {
     "stopped": "已停止",
     "out of time": "超时",
     "cut: out of tokens": "被截断：token 用完",
-    "^g continues": "^g 继续",
-    "interrupted: the program ended while it answered · ^g continues": (
-        "已中断：回答时程序退出了 · ^g 继续"
+    "{go_on} continues": "{go_on} 继续",
+    "interrupted: the program ended while it answered · {go_on} continues": (
+        "已中断：回答时程序退出了 · {go_on} 继续"
     ),
     "▲ {n} earlier turns: scroll up": "▲ 之前还有 {n} 轮：向上滚动",
     # Errors
     "The answer broke off": "回答中断了",
     "The model could not be loaded": "模型无法加载",
-    "Send a message to try again, or choose another model with ^l": (
-        "发送消息可重试，或用 ^l 选择其他模型"
-    ),
-    "^r asks again": "^r 重新提问",
-    "^g continues, ^r asks again": "^g 继续，^r 重新提问",
     "Kept: your message.": "已保留：你的消息。",
     "Kept: the answer so far, {n:,} tokens, and your message.": (
         "已保留：已有的回答（{n:,} 个 token）和你的消息。"
     ),
     "Kept: the thought so far, {n:,} tokens, and your message.": (
         "已保留：已有的思考（{n:,} 个 token）和你的消息。"
-    ),
-    "This chat is not being saved: {why}. It goes on; /export keeps it.": (
-        "此对话没有保存：{why}。对话可以继续；/export 可导出。"
     ),
     "it is read-only": "数据库只读",
     "another program holds it locked": "数据库被其他程序锁定",
@@ -114,7 +106,7 @@ WORDS: dict[str, str] = {
     "Models": "模型",
     "Change the model, and see which ones fit": "更换模型，查看哪些放得下",
     "Settings": "设置",
-    "Language, theme, sampling, system prompt": "语言、主题、采样、系统提示词",
+    "Language, theme, sampling, memory, keys": "语言、主题、采样、内存、按键",
     "New": "新建",
     "Start a new chat": "开始新对话",
     "Copy": "复制",
@@ -174,7 +166,9 @@ WORDS: dict[str, str] = {
     "The last answer is whole: there is nothing to continue.": "上一个回答是完整的，无需继续。",
     "Nothing to retry: nothing was asked yet.": "还没有提问，无法重答。",
     "Stop the answer first, with esc.": "请先用 esc 停止回答。",
-    "You go on in a copy; the old chat stays in ^o.": "已在副本中继续；原对话仍在 ^o 中。",
+    "You go on in a copy; the old chat stays in {chats}.": (
+        "已在副本中继续；原对话仍在 {chats} 中。"
+    ),
     "System prompt: {text}": "系统提示词：{text}",
     "The system prompt is removed.": "系统提示词已删除。",
     "Thinking budget: {name}": "思考预算：{name}",
@@ -199,7 +193,9 @@ WORDS: dict[str, str] = {
     "Nothing is found.": "没有找到。",
     "There are no chats yet.": "还没有对话。",
     "Deleted. ^z brings it back.": "已删除。^z 恢复。",
-    "This chat is on show: start another one first, with ^n.": "正在显示此对话：请先用 ^n 新建。",
+    "This chat is on show: start another one first, with {new}.": (
+        "正在显示此对话：请先用 {new} 新建。"
+    ),
     "Not done: {why}": "未完成：{why}",
     # Models
     "Models · {usable} can be used": "模型 · 可用内存 {usable}",
@@ -216,7 +212,7 @@ WORDS: dict[str, str] = {
     "⏎ downloads {size} from Hugging Face.": "⏎ 从 Hugging Face 下载 {size}。",
     "This chat has one model only.": "此对话只有一个模型。",
     "{name} has no thinking mode.": "{name} 没有思考模式。",
-    "{name} always thinks; ^f folds its thoughts away.": "{name} 总是思考；^f 可折叠。",
+    "{name} always thinks; {view} folds its thoughts away.": "{name} 总是思考；{view} 可折叠。",
     # Settings
     "Language": "语言",
     "Theme": "主题",
@@ -248,16 +244,16 @@ WORDS: dict[str, str] = {
     "Settings are not kept: {why}": "设置未能保存：{why}",
     "Kept until you leave.": "离开前有效。",
     # Help
-    "The pill at the right is the mode of your next message; ^t switches it.": (
-        "右上角是下一条消息的模式，^t 切换。"
+    "The pill at the right is the mode of your next message; {think} switches it.": (
+        "右上角是下一条消息的模式，{think} 切换。"
     ),
-    "^f goes round: fold (live lines, folded when done), open, line.": (
-        "^f 轮换：折叠（进行时显示，结束后折叠）、展开、一行。"
+    "{view} goes round: fold (live lines, folded when done), open, line.": (
+        "{view} 轮换：折叠（进行时显示，结束后折叠）、展开、一行。"
     ),
-    "⌥↑ and ⌥↓ go over the blocks of the chat: there c copies, w writes to a file, m shows it "
-    "full screen, space folds a thought, e edits, r answers anew, f forks, [ and ] flip "
-    "versions, esc goes back.": (
-        "⌥↑ 和 ⌥↓ 在内容块之间移动：c 复制，w 写入文件，m 全屏，空格折叠思考，"
+    "{blocks} goes to the blocks of the chat, ↑ and ↓ over them: c copies, w writes to a file, "
+    "m shows it full screen, space folds a thought, e edits, r answers anew, f forks, [ and ] "
+    "flip versions, esc goes back.": (
+        "{blocks} 进入内容块，↑ 和 ↓ 移动：c 复制，w 写入文件，m 全屏，空格折叠思考，"
         "e 编辑，r 重答，f 分叉，[ 和 ] 切换版本，esc 返回。"
     ),
     "⏎ sends. ⇧⏎ or ^j starts a new line. / begins a command, Tab completes it. @file sends a "
@@ -265,4 +261,83 @@ WORDS: dict[str, str] = {
         "⏎ 发送。⇧⏎ 或 ^j 换行。/ 开始命令，Tab 补全。@文件 附上文本文件。"
         "输入框为空时 ↑ 编辑上一条消息。"
     ),
+    # Errors
+    "The engine met a fault": "引擎出错了",
+    "/restart loads the model anew and asks again": "/restart 重新加载模型并再次提问",
+    "The context is full": "上下文已满",
+    "{new} starts a new chat; this one stays": "{new} 开始新对话；此对话会保留",
+    "The message was not understood": "无法理解这条消息",
+    "↑ edits it": "↑ 编辑它",
+    "{go_on} continues, {retry} asks again": "{go_on} 继续，{retry} 重新提问",
+    "{retry} asks again": "{retry} 重新提问",
+    "Kept: this chat, and what you type.": "已保留：此对话和你输入的内容。",
+    "{models}: choose another model, or send a message to try again": (
+        "{models}：选择其他模型；或发送消息重试"
+    ),
+    "The model does not fit": "模型放不下",
+    "{models}: choose a model that fits": "{models}：选择放得下的模型",
+    "{settings}: set the memory limit to {size} or more": (
+        "{settings}：把内存上限设为 {size} 或更大"
+    ),
+    "The download broke off": "下载中断了",
+    "Kept: what was downloaded.": "已保留：已下载的部分。",
+    "{models}: ⏎ goes on with the download": "{models}：⏎ 继续下载",
+    "This chat is not being saved": "此对话没有保存",
+    "/export FILE keeps it": "/export FILE 可导出",
+    "Kept: all of it, in this window. It is saved as soon as that can be done.": (
+        "已保留：全部内容，在此窗口中。一旦可行就会保存。"
+    ),
+    "The database of chats cannot be written: {why}.": "无法写入对话数据库：{why}。",
+    "Details: {path}": "详情：{path}",
+    "Kept: the chat; an answer goes on.": "已保留：对话；回答仍在继续。",
+    "Make the window larger, or its letters smaller.": "请放大窗口或缩小字体。",
+    "The model is not loaded yet.": "模型尚未加载。",
+    "Nothing was asked yet: /prompt TEXT shows it for a message.": (
+        "还没有提问：/prompt TEXT 可查看某条消息的提示词。"
+    ),
+    "this input is a pipe": "输入来自管道",
+    # Gauges
+    "mem": "内存",
+    "experts": "专家",
+    "ctx": "上下文",
+    # Downloads
+    "streams experts": "专家在磁盘",
+    "It needs more memory than there is.": "需要的内存超过可用。",
+    "All of it needs {needed}; experts stay on disk, from {least} on.": (
+        "全部需要 {needed}；专家留在磁盘上，{least} 起可用。"
+    ),
+    "It is on its way; ␣ pauses it.": "正在下载；␣ 暂停。",
+    "You can go on chatting; ␣ pauses it.": "可以继续聊天；␣ 暂停。",
+    "Paused; what came is kept. ⏎ goes on.": "已暂停，已下载的部分会保留。⏎ 继续。",
+    "Pause": "暂停",
+    "paused": "已暂停",
+    "paused at {share:.0%}": "已暂停 {share:.0%}",
+    "broke off": "中断",
+    "goes on": "继续",
+    "connecting…": "连接中…",
+    "checking": "校验中",
+    "waiting for the network": "等待网络",
+    "done": "完成",
+    "and {n} more files": "还有 {n} 个文件",
+    "{name} is here: {models} loads it.": "{name} 已下载：{models} 可加载。",
+    "The download of {name} broke off: {models} says why.": (
+        "{name} 的下载中断：{models} 可查看原因。"
+    ),
+    # Keys and memory
+    "Another key": "换键",
+    "As it came": "恢复默认",
+    "Press the new key; esc leaves it as it is.": "请按新的键；esc 保持不变。",
+    "{key} cannot be used": "{key} 不能用",
+    "{key} is the key of {name}": "{key} 已用于 {name}",
+    "no such action": "没有这个操作",
+    "{n} changed": "已改 {n} 个",
+    "as they came": "默认",
+    "Context": "上下文",
+    "Memory limit": "内存上限",
+    "For the next load: /restart loads the model anew.": "下次加载时生效：/restart 重新加载模型。",
+    "Load the model anew, and ask again what failed": "重新加载模型，并重问失败的问题",
+    "Show what the model reads, to the letter; with TEXT, for that message": (
+        "逐字显示模型读到的提示词；加 TEXT 则针对该消息"
+    ),
+    "The prompt · {n:,} tokens": "提示词 · {n:,} 个 token",
 }

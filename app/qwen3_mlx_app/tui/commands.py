@@ -28,6 +28,8 @@ class CommandTarget(Protocol):
     def show_chats(self, search: str = "") -> None: ...
     def show_models(self) -> None: ...
     def show_settings(self) -> None: ...
+    def show_prompt(self, text: str) -> None: ...
+    def restart(self) -> None: ...
     def set_title(self, title: str) -> None: ...
     def export(self, name: str) -> None: ...
     def import_chat(self, name: str) -> None: ...
@@ -99,7 +101,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("fork", "Go on in a copy of this chat", lambda target, _: target.fork()),
     Command("models", "Change the model, and see which ones fit",
             lambda target, _: target.show_models()),
-    Command("settings", "Language, theme, sampling, system prompt",
+    Command("settings", "Language, theme, sampling, memory, keys",
             lambda target, _: target.show_settings()),
     Command("title", "Name this chat", lambda target, text: target.set_title(text), "TEXT"),
     Command("system", "Set the system prompt; alone, remove it",
@@ -110,6 +112,10 @@ COMMANDS: tuple[Command, ...] = (
             lambda target, name: target.export(name), "[FILE]"),
     Command("import", "Read a chat from a .json FILE",
             lambda target, name: target.import_chat(name), "FILE"),
+    Command("prompt", "Show what the model reads, to the letter; with TEXT, for that message",
+            lambda target, text: target.show_prompt(text), "[TEXT]"),
+    Command("restart", "Load the model anew, and ask again what failed",
+            lambda target, _: target.restart()),
     Command("copy", "Copy the last answer", lambda target, _: target.copy_answer()),
     Command("quit", "Leave the chat", lambda target, _: target.quit()),
 )  # fmt: skip

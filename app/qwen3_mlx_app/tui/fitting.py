@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qwen3_mlx.catalogue import entries, quantized_bytes
+from qwen3_mlx.catalogue import active_params, entries, quantized_bytes, total_params
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import Qwen3Error
+from qwen3_mlx.memory import parse_bytes
 from qwen3_mlx.model.config import ModelConfig
 
 __all__ = ["Candidate", "candidates", "usable_bytes", "verdict"]
@@ -23,7 +24,11 @@ USABLE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that can be chosen. `load_name` is what to pass to the loader."""
+    """A model that can be chosen. `load_name` is what to pass to the loader.
+
+    `least_bytes` is what it takes with its experts on disk, 0 where it has none or is not in
+    a form that can be streamed; `partial` the share of a download that is here.
+    """
 
     name: str
     load_name: str
@@ -31,6 +36,14 @@ class Candidate:
     kv_bytes: int
     stored: str
     here: bool
+    least_bytes: int = 0
+    partial: float = 0.0
+
+    def verdict(self, usable: int) -> str:
+        """One of "fits", "tight", "streams experts" and "too big"."""
+        says = verdict(self.needed_bytes, usable)
+        streams = says == "too big" and 0 < self.least_bytes <= usable
+        return "streams experts" if streams else says
 
     @property
     def needed_bytes(self) -> int:
@@ -38,9 +51,10 @@ class Candidate:
         return self.weight_bytes + self.kv_bytes + OVERHEAD_BYTES
 
 
-def usable_bytes() -> int:
-    """The memory that a model may take on this computer."""
-    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * USABLE)
+def usable_bytes(limit: str = "") -> int:
+    """The memory that a model may take on this computer, and under a limit such as "10GB"."""
+    usable = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * USABLE)
+    return min(usable, parse_bytes(limit)) if limit else usable
 
 
 def verdict(needed: int, usable: int) -> str:
@@ -54,15 +68,19 @@ def verdict(needed: int, usable: int) -> str:
     return "tight" if needed <= usable else "too big"
 
 
-def candidates(local: Iterable[tuple[str, Path]]) -> list[Candidate]:
+def candidates(
+    local: Iterable[tuple[str, Path]], unfinished: Iterable[tuple[str, int, int]] = ()
+) -> list[Candidate]:
     """The models on this machine, then the ones of the catalogue that must be downloaded."""
+    begun = {hub_id.lower(): done / total for hub_id, done, total in unfinished if total}
     here = [found for name, path in local if (found := _local(name, path)) is not None]
     known = {candidate.name.lower() for candidate in here}
     for entry in entries():
         if entry.name == "tiny":
             here.insert(0, _known(entry.name, entry.config, here=True, stored="built in"))
         elif entry.hub_id.lower() not in known:
-            here.append(_known(entry.name, entry.config, here=False, stored="bf16"))
+            known_one = _known(entry.name, entry.config, here=False, stored="bf16")
+            here.append(replace(known_one, partial=begun.get(entry.hub_id.lower(), 0.0)))
     return here
 
 
@@ -75,8 +93,17 @@ def _local(name: str, path: Path) -> Candidate | None:
         return None
     bits = config.quantization.bits if config.quantization is not None else 16
     return Candidate(
-        name, str(path), checkpoint.weight_bytes, _kv(config), f"{bits}-bit", here=True
-    )
+        name, str(path), checkpoint.weight_bytes, _kv(config), f"{bits}-bit", here=True,
+        least_bytes=_least(config, checkpoint.weight_bytes),
+    )  # fmt: skip
+
+
+def _least(config: ModelConfig, weight_bytes: int) -> int:
+    """With the experts on disk but for a fifth of them, which is where streaming is pleasant."""
+    if not config.experts:
+        return 0
+    trunk = weight_bytes * active_params(config) // total_params(config)
+    return trunk + weight_bytes // 5 + _kv(config) + OVERHEAD_BYTES
 
 
 def _known(name: str, config: ModelConfig, *, here: bool, stored: str) -> Candidate:

@@ -7,11 +7,21 @@ screen reader stumbles over a line that grows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
+from qwen3_mlx.errors import Qwen3Error
+from qwen3_mlx_app.tui.attachments import (
+    AttachmentError,
+    named_files,
+    read_file,
+    with_attachments,
+)
 from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.commands import COMMANDS, Unknown, parse
 from qwen3_mlx_app.tui.describe import describe
+from qwen3_mlx_app.tui.exchange import ChatFileError, from_json, to_json, to_markdown
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import VIEWS, Phase, Turn
@@ -71,7 +81,16 @@ class PlainChat:
             command, argument = parsed
             command.run(self, argument)
         else:
-            self._follow(self.session.send(text))
+            self._send(text)
+
+    def _send(self, text: str, thinks: bool | None = None) -> None:
+        """With the files that it names."""
+        try:
+            files = [file for name in named_files(text) if (file := read_file(name)) is not None]
+        except AttachmentError as error:
+            self._note(str(error))
+            return
+        self._follow(self.session.send(with_attachments(text, files), thinks))
 
     def _follow(self, turn: Turn | None) -> None:
         """Print a turn while it grows. ^C stops it and keeps what was said; a second one ends."""
@@ -146,7 +165,7 @@ class PlainChat:
 
     def ask(self, text: str, thinks: bool) -> None:
         """Ask with a mode for this turn."""
-        self._follow(self.session.send(text, thinks))
+        self._send(text, thinks)
 
     def set_budget(self, budget: int | None) -> None:
         """How long the thoughts to come may be."""
@@ -169,11 +188,26 @@ class PlainChat:
         """Go on in a copy."""
         if self.state.turns:
             self.session.keeper.fork()
-            self._note(t("You go on in a copy; the old chat stays in ^o."))
+            self._note(say("You go on in a copy; the old chat stays in {chats}."))
 
     def show_chats(self, search: str = "") -> None:
-        """Needs a screen to choose on."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        """List them, or open the one of that number."""
+        store = self.session.keeper.store
+        if store is None:
+            why = t(self.session.keeper.trouble) or t("this input is a pipe")
+            self._note(t("Chats are not saved: {why}.", why=why))
+            return
+        if search.isdecimal():
+            opened = self.session.open(int(search))
+            self._note(self.session.keeper.title if opened else t("This chat cannot be opened."))
+            for turn in self.state.turns if opened else ():
+                self._print(f"{YOU}{clean(turn.user)}\n{MODEL}{clean(turn.answer.strip())}")
+            return
+        rows = [hit.chat for hit in store.search(search)] if search else store.chats(20)
+        for row in rows:
+            self._note(f"/chats {row.id}  {clean(row.title)}")
+        if not rows:
+            self._note(t("Nothing is found.") if search else t("There are no chats yet."))
 
     def show_models(self) -> None:
         """Needs a screen to choose on."""
@@ -183,17 +217,48 @@ class PlainChat:
         """Needs a screen to choose on."""
         self._note(t("this needs the full screen: leave out --plain"))
 
+    def show_prompt(self, text: str) -> None:
+        """What the model reads."""
+        try:
+            prompt, tokens = self.session.prompt(text)
+        except Qwen3Error as error:
+            self._note(str(error))
+            return
+        self._print(prompt)
+        self._note(t("The prompt · {n:,} tokens", n=tokens))
+
+    def restart(self) -> None:
+        """Load the model anew, and ask again what failed."""
+        failed = self.state.turns[-1] if self.state.turns else None
+        self.session.restart()
+        if failed is not None and failed.error is not None:
+            self._follow(self.session.retry(failed))
+
     def set_title(self, title: str) -> None:
         """Name this chat."""
         self.session.keeper.rename(title)
 
     def export(self, name: str) -> None:
-        """Needs the screen's files."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        """Write the chat to a file; `.json` keeps every branch."""
+        if not self.state.turns:
+            self._note(t("There is nothing to export yet."))
+            return
+        path = Path(name or "chat.md").expanduser()
+        saved = self.session.saved()
+        try:
+            path.write_text(to_json(saved) if path.suffix == ".json" else to_markdown(saved))
+        except OSError as error:
+            why = error.strerror or str(error)
+            self._note(t("{name} was not written: {why}", name=path, why=why))
+        else:
+            self._note(t("Written: {name}", name=path))
 
     def import_chat(self, name: str) -> None:
-        """Needs the screen's files."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        """Read a chat that was exported as JSON."""
+        try:
+            self.session.adopt(from_json(Path(name).expanduser().read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, ChatFileError) as error:
+            self._note(t("{name} was not imported: {why}", name=name, why=error))
 
     def retry(self) -> None:
         """Answer the last question anew."""

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from qwen3_mlx.errors import EngineError, PromptError
 from qwen3_mlx.events import Loading
 from qwen3_mlx.interface import ChatModel, Generation, Message, Sampling
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import Keeper
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.restoring import saved_turn
 from qwen3_mlx_app.tui.state import ChatState, Phase, Turn
 from qwen3_mlx_app.tui.store import Store
 from qwen3_mlx_app.tui.worker import Job, Loader, Worker
@@ -80,6 +83,48 @@ class Session:
         self._load = load
         self.worker = Worker(close_and_load)
         self.worker.start()
+
+    def load_with(self, load: Loader) -> None:
+        """Load like this from the next time on."""
+        self._load = load
+
+    def restart(self) -> None:
+        """Close the model, whatever state it is in, and load it anew."""
+        self.switch(self._load)
+
+    def prompt(self, text: str = "") -> tuple[str, int]:
+        """What the model reads for a message, or for the last one; and its length in tokens.
+
+        Raises:
+            PromptError: nothing was said yet.
+            EngineError: the model is not there yet.
+        """
+        model = self.worker.model
+        if model is None:
+            raise EngineError(t("The model is not loaded yet."))
+        messages = self.state.history(before_answer=not text)
+        if text:
+            messages.append({"role": "user", "content": text})
+        if not messages:
+            raise PromptError(t("Nothing was asked yet: /prompt TEXT shows it for a message."))
+        if self.state.system:
+            messages.insert(0, {"role": "system", "content": self.state.system})
+        thinking = self.state.thinking if model.info.can_switch_thinking else None
+        prompt = model.render(messages, thinking=thinking)
+        return prompt, len(model.encode(prompt))
+
+    def saved(self) -> SavedChat:
+        """The chat as a file has it, also when there is no database."""
+        tree = self.state.tree
+        kept = [turn.saved for turn in tree.all]
+        for number, turn in enumerate(tree.all, 1):
+            turn.saved = number  # numbers of the file's own, while it is made
+        turns = [saved_turn(turn) for turn in tree.all]
+        leaf = tree.line[-1].saved if tree.line else None
+        for turn, number in zip(tree.all, kept, strict=True):
+            turn.saved = number
+        title = self.keeper.title or self.state.turns[0].user[:60]
+        return SavedChat(title, self.state.system, leaf, turns)
 
     def send(self, text: str, thinks: bool | None = None) -> Turn | None:
         """Ask, or queue while an answer is coming (one message: a second joins the first)."""
@@ -178,7 +223,7 @@ class Session:
         if info is not None and on and not info.can_think:
             return t("{name} has no thinking mode.", name=info.name)
         if info is not None and not on and info.can_think and not info.can_switch_thinking:
-            return t("{name} always thinks; ^f folds its thoughts away.", name=info.name)
+            return say("{name} always thinks; {view} folds its thoughts away.", name=info.name)
         self.state.thinking = on
         return None
 

@@ -237,8 +237,8 @@ class ChatState:
         self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
         return self.view
 
-    def history(self) -> list[Message]:
-        """The conversation as the model gets it.
+    def history(self, before_answer: bool = False) -> list[Message]:
+        """The conversation as the model gets it, or as it got it for the last answer.
 
         Everything that the person said stays; an answer that is empty is left out, since an
         empty assistant turn teaches the model to be silent.
@@ -246,7 +246,7 @@ class ChatState:
         messages: list[Message] = []
         for turn in self.turns:
             messages.append({"role": "user", "content": turn.user})
-            if turn.answer:
+            if turn.answer and not (before_answer and turn is self.turns[-1]):
                 message = {"role": "assistant", "content": turn.answer}
                 if turn.thought:
                     message["reasoning_content"] = turn.thought

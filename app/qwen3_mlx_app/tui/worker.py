@@ -16,6 +16,7 @@ from typing import TypeAlias
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Failed, Loading
 from qwen3_mlx.interface import ChatModel, Generation
+from qwen3_mlx_app.tui.faults import log_fault
 from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Update
 
 __all__ = ["Envelope", "Job", "Loader", "Worker"]
@@ -50,6 +51,7 @@ class Worker:
         self._arrived = threading.Event()
         self._loaded = threading.Event()
         self._lock = threading.Lock()
+        self.model: ChatModel | None = None
         self._generation: Generation | None = None
         self._cancelled: set[int] = set()
         self._current = 0
@@ -110,14 +112,17 @@ class Worker:
         try:
             model = self._load(lambda progress: self._push(0, progress))
         except Exception as error:
+            log_fault(error)
             self._push(0, LoadFailed(error))
             return
+        self.model = model
         self._loaded.set()
         self._push(0, Loaded(model.info))
         try:
             while (job := self._jobs.get()) is not None:
                 self._do(job, model)
         finally:
+            self.model = None
             model.close()
 
     def _do(self, job: Job, model: ChatModel) -> None:
@@ -131,10 +136,13 @@ class Worker:
                     generation.cancel()
             for event in generation:
                 ended = isinstance(event, (Done, Failed))
+                if isinstance(event, Failed):
+                    log_fault(event.error)
                 self._push(job.number, event)
                 if ended:
                     break
         except Exception as error:
+            log_fault(error)
             self._push(job.number, Failed(error))
             ended = True
         finally:

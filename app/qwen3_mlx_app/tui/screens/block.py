@@ -21,9 +21,12 @@ class BlockScreen(ModalScreen[None]):
         Binding("escape,m,q", "dismiss", "Back", key_display="esc")
     ]
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, title: str = "") -> None:
         super().__init__()
-        self._text = clean(text)
+        self._text, self._title = clean(text), title
 
     def compose(self) -> ComposeResult:
         yield TextArea(self._text, read_only=True, soft_wrap=True, id="block")
+
+    def on_mount(self) -> None:
+        self.query_one(TextArea).border_title = self._title

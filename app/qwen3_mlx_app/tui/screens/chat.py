@@ -10,7 +10,10 @@ from textual.binding import Binding, BindingType
 from qwen3_mlx_app.tui.attachments import AttachmentError, with_attachments
 from qwen3_mlx_app.tui.budgets import budget_name, next_budget
 from qwen3_mlx_app.tui.commands import Unknown, parse
+from qwen3_mlx_app.tui.describe import describe
+from qwen3_mlx_app.tui.keymap import DEFAULTS, label, say
 from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Choices
 from qwen3_mlx_app.tui.screens.drawn import FOOTER
@@ -26,8 +29,9 @@ from qwen3_mlx_app.tui.widgets.transcript import Transcript
 __all__ = ["ChatScreen"]
 
 
-def _key(key: str, action: str, name: str, tooltip: str, shown: str | None = None) -> Binding:
-    return Binding(key, action, name, priority=True, tooltip=tooltip, key_display=shown)
+def _key(which: str, action: str, name: str, tooltip: str) -> Binding:
+    """A binding whose keys are in keymap.py, where the settings can change them."""
+    return Binding(DEFAULTS[which], action, name, priority=True, tooltip=tooltip, id=which)
 
 
 class ChatScreen(Choices):
@@ -36,20 +40,20 @@ class ChatScreen(Choices):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", key_display="esc",
                 tooltip="Stop the answer, keep its text; un-queue first"),
-        _key("ctrl+t", "think", "Think", "Think before answering"),
-        _key("ctrl+b", "answer_now", "Answer now", "End the thought and answer from it"),
-        _key("ctrl+up", "budget(1)", "More thought", "Think longer: 512 … 8k … ∞", "^↑"),
-        _key("ctrl+down", "budget(-1)", "Less thought", "Think less", "^↓"),
-        _key("ctrl+r", "retry", "Retry", "Answer the last question anew, beside the old answer"),
-        _key("ctrl+g", "go_on", "Continue", "Go on with an answer that was cut off"),
-        _key("ctrl+o", "chats", "Chats", "Find, open, rename and delete chats"),
-        _key("ctrl+l", "models", "Models", "Change the model, and see which ones fit"),
-        _key("ctrl+e", "settings", "Settings", "Language, theme, sampling, system prompt"),
-        _key("ctrl+n", "new", "New", "Start a new chat"),
-        _key("ctrl+y", "copy", "Copy", "Copy the last answer"),
-        _key("ctrl+f", "view", "Fold", "Show thoughts folded, open, or as a line"),
-        _key("f1", "help", "Help", "Show this help", "F1"),
-        _key("alt+up", "block(-1)", "Blocks", "Go over the blocks of the chat", "⌥↑"),
+        _key("think", "think", "Think", "Think before answering"),
+        _key("answer_now", "answer_now", "Answer now", "End the thought and answer from it"),
+        _key("more_thought", "budget(1)", "More thought", "Think longer: 512 … 8k … ∞"),
+        _key("less_thought", "budget(-1)", "Less thought", "Think less"),
+        _key("retry", "retry", "Retry", "Answer the last question anew, beside the old answer"),
+        _key("go_on", "go_on", "Continue", "Go on with an answer that was cut off"),
+        _key("chats", "chats", "Chats", "Find, open, rename and delete chats"),
+        _key("models", "models", "Models", "Change the model, and see which ones fit"),
+        _key("settings", "settings", "Settings", "Language, theme, sampling, memory, keys"),
+        _key("new", "new", "New", "Start a new chat"),
+        _key("copy", "copy", "Copy", "Copy the last answer"),
+        _key("view", "view", "Fold", "Show thoughts folded, open, or as a line"),
+        _key("help", "help", "Help", "Show this help"),
+        _key("blocks", "block(-1)", "Blocks", "Go over the blocks of the chat"),
     ]  # fmt: skip
 
     @on(Composer.Submitted)
@@ -113,6 +117,7 @@ class ChatScreen(Choices):
     def action_think(self) -> None:
         """Switch the mode of the next message."""
         self._tell(self.session.toggle_thinking())
+        self.keep(thinking=self.state.thinking)
 
     def action_answer_now(self) -> None:
         """End the thought."""
@@ -179,7 +184,7 @@ class ChatScreen(Choices):
     def show_help(self) -> None:
         """A card with every key and command."""
         widgets = (Composer, Transcript, HeaderBar, Thought)
-        self.app.push_screen(HelpScreen(self._help_keys(), [t(w.HELP or "") for w in widgets]))
+        self.app.push_screen(HelpScreen(self._help_keys(), [say(w.HELP or "") for w in widgets]))
 
     def show_chats(self, search: str = "") -> None:
         """The list of chats."""
@@ -218,11 +223,13 @@ class ChatScreen(Choices):
     def set_thinking(self, on: bool) -> None:
         """Set the mode of the messages to come."""
         self._tell(self.session.set_thinking(on))
+        self.keep(thinking=self.state.thinking)
 
     def set_budget(self, budget: int | None) -> None:
         """How long the thoughts to come may be."""
         self.state.budget = budget
         self.session.set_thinking(True)
+        self.keep(budget=budget or 0, thinking=self.state.thinking)
         self._tell(t("Thinking budget: {name}", name=budget_name(budget)))
 
     def answer_now(self) -> None:
@@ -240,6 +247,20 @@ class ChatScreen(Choices):
         self.session.keeper.system_changed()
         removed = t("The system prompt is removed.")
         self.notice(t("System prompt: {text}", text=text) if text else removed)
+
+    def show_prompt(self, text: str) -> None:
+        """What the model reads, to the letter: for a message, or for the last one."""
+        self._fetch_prompt(text)
+
+    @work(thread=True, exclusive=True, group="prompt")
+    def _fetch_prompt(self, text: str) -> None:
+        try:
+            prompt, tokens = self.session.prompt(text)
+        except Exception as error:
+            self.app.call_from_thread(self.notice, describe(error))
+            return
+        screen = BlockScreen(prompt, t("The prompt · {n:,} tokens", n=tokens))
+        self.app.call_from_thread(self.app.push_screen, screen)
 
     def set_view(self, view: str) -> None:
         """How thoughts are shown; without a name, the next way."""
@@ -269,6 +290,7 @@ class ChatScreen(Choices):
         self.query_one(HeaderBar).sync(self.state)
 
     async def _show_view(self, view: View) -> None:
+        self.keep(thoughts=view)
         async with self.drawing() as may:
             if may:
                 await self.transcript.show_view(self.state, self.session.clock())
@@ -282,7 +304,9 @@ class ChatScreen(Choices):
         rows: dict[str, str] = {}
         for binding in bindings:
             if binding.tooltip:
-                rows.setdefault(t(binding.tooltip), self.app.get_key_display(binding))
+                key = label(binding.id, every=True) if binding.id else ""
+                key = key or self.app.get_key_display(binding)
+                rows.setdefault(t(binding.tooltip), key)
         return [(key, tooltip) for tooltip, key in rows.items()]
 
 

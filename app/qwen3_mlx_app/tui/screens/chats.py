@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.store import ChatRow, Hit, Store, StoreError
 from qwen3_mlx_app.tui.text import clean, one_line
@@ -155,7 +156,7 @@ class ChatsScreen(ModalScreen[int | None]):
         if chat is None or self._renaming is not None:
             return
         if chat == self._current:
-            self._say(t("This chat is on show: start another one first, with ^n."))
+            self._say(say("This chat is on show: start another one first, with {new}."))
             return
         if self._try("delete", chat):
             self._deleted.append(chat)

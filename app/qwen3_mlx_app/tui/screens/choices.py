@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from qwen3_mlx_app.tui import language
+from qwen3_mlx_app.tui import keymap, language
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.screens.turns import TurnActions
@@ -16,11 +18,35 @@ from qwen3_mlx_app.tui.state import VIEWS
 from qwen3_mlx_app.tui.themes import DARK, LIGHT
 from qwen3_mlx_app.tui.worker import Loader
 
-__all__ = ["Choices"]
+if TYPE_CHECKING:
+    from qwen3_mlx_app.tui.downloads import Downloads
+    from qwen3_mlx_app.tui.fitting import Candidate
+
+__all__ = ["Choices", "Environment", "LoaderFor"]
+
+#: Makes a loader for a model's name and wishes about memory, as arguments of `load`.
+LoaderFor: TypeAlias = Callable[[str, Mapping[str, Any]], Loader]
+
+_FETCH_TICK_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Environment:
+    """What the chat needs of the world around it, all of which may be missing.
+
+    `loader` is None where only one model can be used; `settings_path` where settings are not
+    kept. `load_name` is the name under which the first model was loaded.
+    """
+
+    loader: LoaderFor | None = None
+    settings: Settings = field(default_factory=Settings)
+    settings_path: Path | None = None
+    load_name: str = ""
+    downloads: Downloads | None = None
 
 
 class Choices(TurnActions):
-    """`loader` makes a loader for the name of a model; None where only one can be used."""
+    """The model and the settings."""
 
     def __init__(
         self,
@@ -28,53 +54,107 @@ class Choices(TurnActions):
         model_name: str,
         hint: str = "",
         blink: bool = True,
-        *,
-        loader: Callable[[str], Loader] | None = None,
-        settings: Settings | None = None,
-        settings_path: Path | None = None,
+        world: Environment | None = None,
     ) -> None:
         super().__init__(session, model_name, hint, blink)
-        self._loader = loader
-        self._settings = settings or Settings()
-        self._settings_path = settings_path
+        self.world = world or Environment()
+        self._load_name = self.world.load_name or model_name
+        self._told: set[str] = set()
+        self._watching = False
+
+    # Models
 
     def show_models(self) -> None:
         """The list of models, with the arithmetic."""
-        if self._loader is None:
+        if self.world.loader is None:
             self.notify(t("This chat has one model only."), timeout=3)
             return
         # Reading the headers of local models takes a moment, and the first frame none of it.
-        from qwen3_mlx import hub
-        from qwen3_mlx_app.tui.fitting import candidates, usable_bytes
+        from qwen3_mlx import hub, pulling
+        from qwen3_mlx_app.tui import fitting
+        from qwen3_mlx_app.tui.downloads import Downloads
         from qwen3_mlx_app.tui.screens.models import ModelsScreen
 
-        models = candidates(hub.local_models())
-        screen = ModelsScreen(models, usable_bytes(), self._model_name)
+        if self.world.downloads is None:
+            self.world.downloads = Downloads()
+        if not self._watching:
+            self._watching = True
+            self.set_interval(_FETCH_TICK_SECONDS, self._watch_downloads, name="downloads")
+        models = fitting.candidates(hub.local_models(), pulling.unfinished(hub.cache_dir()))
+        usable = fitting.usable_bytes(self.world.settings.memory_limit)
+        screen = ModelsScreen(models, usable, self._load_name, self.world.downloads)
         self.app.push_screen(screen, self._switch_model)
 
-    def _switch_model(self, name: str | None) -> None:
-        if name is None or self._loader is None:
+    def _watch_downloads(self) -> None:
+        """Tell of a download that ended while the list was closed."""
+        if self.world.downloads is None or self.app.screen is not self:
             return
-        self._model_name = name
+        for fetching in self.world.downloads.all:
+            if fetching.phase == "running":
+                self._told.discard(fetching.name)
+            elif fetching.phase != "paused" and fetching.name not in self._told:
+                self._told.add(fetching.name)
+                text = (
+                    "{name} is here: {models} loads it."
+                    if fetching.phase == "done"
+                    else "The download of {name} broke off: {models} says why."
+                )
+                self.notify(say(text, name=fetching.name), timeout=6)
+
+    def _switch_model(self, model: Candidate | None) -> None:
+        if model is None or self.world.loader is None:
+            return
+        self._model_name, self._load_name = model.name, model.load_name
         self._shown_load_error = None
-        self.session.switch(self._loader(name))
+        self.session.switch(self.world.loader(model.load_name, self._memory(model)))
         self.call_later(self.sync)
+
+    def _memory(self, model: Candidate) -> dict[str, Any]:
+        """The settings' wishes; experts that do not fit need a limit to stay on disk."""
+        from qwen3_mlx_app.tui import fitting
+
+        wishes = self.world.settings.memory()
+        usable = fitting.usable_bytes(self.world.settings.memory_limit)
+        if model.verdict(usable) == "streams experts":
+            wishes["memory_limit"] = usable
+        return wishes
+
+    def restart(self) -> None:
+        """Load the model anew, and ask again what failed."""
+        failed = self.state.turns[-1] if self.state.turns else None
+        self.session.restart()
+        self._shown_load_error = None
+        if failed is not None and failed.error is not None:
+            self.session.retry(failed)
+        self.call_later(self.sync)
+
+    # Settings
 
     def show_settings(self) -> None:
         """The settings."""
-        where = str(self._settings_path or "")
-        self.app.push_screen(SettingsScreen(self._settings, where, self._change))
+        where = str(self.world.settings_path or "")
+        self.app.push_screen(SettingsScreen(self.world.settings, where, self._change))
+
+    def keep(self, **values: Any) -> None:
+        """Remember what a key or a command changed."""
+        self._use(replace(self.world.settings, **values))
+
+    def _use(self, settings: Settings) -> None:
+        self.world.settings = settings
+        if self.world.settings_path is not None:
+            try:
+                write_settings(self.world.settings_path, settings)
+            except OSError as error:
+                self.notify(t("Settings are not kept: {why}", why=error), timeout=4)
 
     def _change(self, settings: Settings) -> None:
         """Use the settings from now on, and keep them."""
-        before, self._settings = self._settings, settings
-        if self._settings_path is not None:
-            try:
-                write_settings(self._settings_path, settings)
-            except OSError as error:
-                self.notify(t("Settings are not kept: {why}", why=error), timeout=4)
+        before = self.world.settings
+        self._use(settings)
         if settings.language != before.language:
             language.use(settings.language)
+        if settings.keys != before.keys:
+            self.app.set_keymap(keymap.use(settings.keys))
         self.app.theme = LIGHT.name if settings.theme == "light" else DARK.name
         self.state.view = next(view for view in VIEWS if view == settings.thoughts)
         self.session.set_thinking(settings.thinking)
@@ -87,5 +167,8 @@ class Choices(TurnActions):
             sampling=settings.sampling(),
             max_tokens=settings.max_tokens or None,
         )
+        if settings.memory() != before.memory() and self.world.loader is not None:
+            self.session.load_with(self.world.loader(self._load_name, settings.memory()))
+            self.notify(t("For the next load: /restart loads the model anew."), timeout=4)
         self.refresh_bindings()
         self.call_later(self.sync)

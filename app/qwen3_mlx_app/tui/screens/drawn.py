@@ -21,7 +21,7 @@ from qwen3_mlx_app.tui.state import Turn
 from qwen3_mlx_app.tui.widgets.composer import Chips, Composer, Hints, QueueChip
 from qwen3_mlx_app.tui.widgets.header import HeaderBar
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
-from qwen3_mlx_app.tui.widgets.note import NoticeLine, load_error
+from qwen3_mlx_app.tui.widgets.note import NoticeLine, load_error, store_error
 from qwen3_mlx_app.tui.widgets.status import StatusLine
 from qwen3_mlx_app.tui.widgets.transcript import Transcript
 from qwen3_mlx_app.tui.widgets.turn import TurnView
@@ -81,10 +81,13 @@ class DrawnChat(Screen[None]):
         width, height = event.size
         least_width, least_height = LEAST
         self.set_class(width < least_width or height < least_height, "-small")
-        text = "The terminal is too small: {width}×{height}, and {w}×{h} is the least."
-        self.query_one("#small", Static).update(
-            t(text, width=width, height=height, w=least_width, h=least_height)
-        )
+        text = t(
+            "The terminal is too small: {width}×{height}, and {w}×{h} is the least.",
+            width=width, height=height, w=least_width, h=least_height,
+        )  # fmt: skip
+        kept = t("Kept: the chat; an answer goes on.")
+        step = t("Make the window larger, or its letters smaller.")
+        self.query_one("#small", Static).update(f"{text}\n{kept}\n→ {step}")
 
     def on_mount(self) -> None:
         self.composer.cursor_blink = self._blink
@@ -132,7 +135,7 @@ class DrawnChat(Screen[None]):
                 await self.transcript.sync(self.state, self.session.clock())
                 await self._sync_load_error()
                 self._sync_chrome()
-                self._sync_trouble()
+                await self._sync_trouble()
 
     @asynccontextmanager
     async def drawing(self) -> AsyncIterator[bool]:
@@ -158,14 +161,17 @@ class DrawnChat(Screen[None]):
         if error is not None and not any(turn.error is error for turn in self.state.turns):
             await self.transcript.turns.mount(load_error(error))
 
-    def _sync_trouble(self) -> None:
-        """A chat that cannot be stored says so once, in the transcript."""
+    async def _sync_trouble(self) -> None:
+        """A chat that cannot be stored says so, until it can be."""
         trouble = self.session.keeper.trouble
         if trouble != self._shown_trouble and self.state.turns:
             self._shown_trouble = trouble
+            for old in self.transcript.turns.query(".trouble"):
+                await old.remove()
             if trouble:
-                text = "This chat is not being saved: {why}. It goes on; /export keeps it."
-                self.notice(t(text, why=t(trouble)))
+                note = store_error(trouble)
+                note.add_class("trouble")
+                await self.transcript.turns.mount(note)
 
     def _sync_chrome(self) -> None:
         """Everything but the turns."""

@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 
 from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.screens.keys import KeysScreen
 from qwen3_mlx_app.tui.settings import CHOICES, Settings
 from qwen3_mlx_app.tui.text import one_line
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
@@ -25,7 +26,8 @@ __all__ = ["SettingsScreen"]
 _LABELS = {
     "language": "Language", "theme": "Theme", "thoughts": "Thoughts are shown",
     "thinking": "Think first", "budget": "Thinking budget", "preset": "Sampling",
-    "temperature": "Temperature", "max_tokens": "Longest answer", "system": "System prompt",
+    "temperature": "Temperature", "max_tokens": "Longest answer", "context": "Context",
+    "memory_limit": "Memory limit", "system": "System prompt", "keys": "Keys",
 }  # fmt: skip
 _NAMES = {
     "auto": "as the system says", "en": "English", "zh": "简体中文", "dark": "dark",
@@ -99,12 +101,20 @@ class SettingsScreen(ModalScreen[None]):
         if self._typing:
             self._set("system", box.value.strip())
             self.action_back()
-        elif rows.get_option_at_index(rows.highlighted or 0).id == "system":
-            box.value, box.display = self._settings.system, True
-            box.focus()
-            self.refresh_bindings()
-        else:
-            self.action_step(1)
+            return
+        match rows.get_option_at_index(rows.highlighted or 0).id:
+            case "system":
+                box.value, box.display = self._settings.system, True
+                box.focus()
+                self.refresh_bindings()
+            case "keys":
+                self.app.push_screen(KeysScreen(self._settings.keys, self._set_keys))
+            case _:
+                self.action_step(1)
+
+    def _set_keys(self, keys: dict[str, str]) -> None:
+        self._set("keys", keys)
+        self._fill(self.query_one(OptionList).highlighted or 0)
 
     def action_back(self) -> None:
         """Leave the typing, or the settings."""
@@ -134,5 +144,11 @@ def _shown(name: str, value: Any) -> str:
             return f"{value:,}" if value else t("what the context leaves")
         case "system":
             return one_line(value, 50) if value else t("(none)")
+        case "context":
+            return f"{value:,}" if value else t("the model's own")
+        case "memory_limit":
+            return str(value) or t("(none)")
+        case "keys":
+            return t("{n} changed", n=len(value)) if value else t("as they came")
         case _:
             return t(_NAMES.get(value, str(value)))

@@ -8,15 +8,9 @@ from textual import on
 
 from qwen3_mlx_app.tui.attachments import folded, named_files
 from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
-from qwen3_mlx_app.tui.exchange import (
-    ChatFileError,
-    SavedChat,
-    from_json,
-    to_json,
-    to_markdown,
-)
+from qwen3_mlx_app.tui.exchange import ChatFileError, from_json, to_json, to_markdown
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.restoring import saved_turn
 from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.drawn import DrawnChat
 from qwen3_mlx_app.tui.state import Turn
@@ -103,7 +97,7 @@ class TurnActions(DrawnChat):
             self.notify(t("There is nothing to export yet."), timeout=3)
             return
         path = Path(name).expanduser() if name else _free_name("chat.md")
-        saved = self._as_saved()
+        saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         self._write_file(path, text)
 
@@ -141,7 +135,7 @@ class TurnActions(DrawnChat):
         if self._may_change():
             self.state.tree.show(turn)
             self.session.keeper.fork()
-            self.notify(t("You go on in a copy; the old chat stays in ^o."), timeout=4)
+            self.notify(say("You go on in a copy; the old chat stays in {chats}."), timeout=4)
 
     def _flip(self, turn: Turn, step: int) -> None:
         if self._may_change() and not self.session.flip(turn, step):
@@ -164,19 +158,6 @@ class TurnActions(DrawnChat):
             self.notice(t("{name} was not written: {why}", name=path, why=why))
         else:
             self.notify(t("Written: {name}", name=path), timeout=4)
-
-    def _as_saved(self) -> SavedChat:
-        """The chat as a file has it, also when there is no database."""
-        tree = self.state.tree
-        kept = [turn.saved for turn in tree.all]
-        for number, turn in enumerate(tree.all, 1):
-            turn.saved = number  # numbers of the file's own, while it is made
-        turns = [saved_turn(turn) for turn in tree.all]
-        leaf = tree.line[-1].saved if tree.line else None
-        for turn, number in zip(tree.all, kept, strict=True):
-            turn.saved = number
-        title = self.session.keeper.title or self.state.turns[0].user[:60]
-        return SavedChat(title, self.state.system, leaf, turns)
 
 
 def _free_name(name: str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textual.widget import Widget
 
 from qwen3_mlx_app.tui.attachments import folded
+from qwen3_mlx_app.tui.text import clean
 from qwen3_mlx_app.tui.widgets.turn import TurnView
 
 __all__ = ["BLOCKS", "Block"]
@@ -44,6 +45,8 @@ class Block:
             case "Thought":
                 return cls(view, widget, turn.thought.strip(), "thought.md")
             case "MarkdownFence":
+                if (formula := _formula(widget, turn.answer)) is not None:
+                    return cls(view, widget, formula, "formula.tex")
                 return cls(view, widget, str(getattr(widget, "code", "")), _code_name(widget))
             case "MarkdownTable":
                 return cls(view, widget, str(getattr(widget, "source", "") or ""), "table.md")
@@ -54,3 +57,11 @@ class Block:
 def _code_name(widget: Widget) -> str:
     lexer = str(getattr(widget, "lexer", "") or "").lower()
     return f"code.{_SUFFIXES.get(lexer, 'txt')}"
+
+
+def _formula(widget: Widget, answer: str) -> str | None:
+    """The LaTeX behind a block that shows a formula; None for code."""
+    begin, end = getattr(widget, "source_range", (0, 0))
+    lines = clean(answer).splitlines()[begin:end]
+    source = "\n".join(lines).strip()
+    return source if source.startswith(("$$", "\\[")) else None

@@ -18,7 +18,7 @@ __all__ = ["HeaderBar"]
 class HeaderBar(Horizontal):
     """Model and quantisation at the left, the mode as a pill at the right."""
 
-    HELP = "The pill at the right is the mode of your next message; ^t switches it."
+    HELP = "The pill at the right is the mode of your next message; {think} switches it."
 
     def __init__(self, model_name: str) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from textual.screen import Screen
 from textual.style import Style
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.keymap import label
 from qwen3_mlx_app.tui.language import t
 
 __all__ = ["KeyBar"]
@@ -71,7 +72,8 @@ class KeyBar(Static):
     def _entry(self, active: ActiveBinding) -> Content:
         binding = active.binding
         dim = "" if active.enabled else " 50%"
-        key, text = self.app.get_key_display(binding), t(binding.description)
+        key = label(binding.id) if binding.id else self.app.get_key_display(binding)
+        text = t(binding.description)
         return _content(key, text, binding.key, dim)
 
     def _palette(self) -> Content:

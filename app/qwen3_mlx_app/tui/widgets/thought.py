@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.events import Click
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import Phase, Turn, View
 from qwen3_mlx_app.tui.text import clean, meter, seconds
@@ -22,7 +23,7 @@ _PREVIEW_CHARACTERS = 2_000
 class Thought(Vertical):
     """Folded, previewed or open. A click on the line opens or folds this one alone."""
 
-    HELP = "^f goes round: fold (live lines, folded when done), open, line."
+    HELP = "{view} goes round: fold (live lines, folded when done), open, line."
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ def _title(turn: Turn, opened: bool, now: float) -> Content:
         filled, empty = meter(turn.thought_tokens / turn.budget)
         title += Content.assemble("  ", (filled + empty, "$secondary on $panel"))
     if live:
-        title += Content.styled(f"  {t('^b answer now')}", "$text-muted")
+        title += Content.styled(f"  {say('{answer_now} answer now')}", "$text-muted")
     return title
 
 

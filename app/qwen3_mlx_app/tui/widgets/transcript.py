@@ -29,9 +29,9 @@ class Transcript(VerticalScroll, can_focus=True):
     """Scrolls the turns. While it has the focus, single letters act on the block at the cursor."""
 
     HELP = (
-        "⌥↑ and ⌥↓ go over the blocks of the chat: there c copies, w writes to a file, m shows "
-        "it full screen, space folds a thought, e edits, r answers anew, f forks, [ and ] flip "
-        "versions, esc goes back."
+        "{blocks} goes to the blocks of the chat, ↑ and ↓ over them: c copies, w writes to a "
+        "file, m shows it full screen, space folds a thought, e edits, r answers anew, f forks, "
+        "[ and ] flip versions, esc goes back."
     )
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import Phase, Turn, View
 from qwen3_mlx_app.tui.text import tokens_per_second
@@ -121,13 +122,13 @@ def _why(turn: Turn) -> str:
             return t("ended: it went round in circles")
         case _:
             return ""
-    return f"{note} · {t('^g continues')}" if turn.can_continue else note
+    return f"{note} · {say('{go_on} continues')}" if turn.can_continue else note
 
 
 def _stats(turn: Turn) -> Content | None:
     """`1,204 think + 187 answer · 74 tok/s · first token 0.31 s`, and why it ended early."""
     if turn.finish == "interrupted":
-        text = t("interrupted: the program ended while it answered · ^g continues")
+        text = say("interrupted: the program ended while it answered · {go_on} continues")
         return Content.styled(text, "$warning")
     if turn.reply is None:
         return None
