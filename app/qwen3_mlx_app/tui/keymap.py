@@ -82,7 +82,7 @@ def _clash(good: Mapping[str, str]) -> dict[str, str]:
     """Those of the person's keys that another action has as well."""
     wrong = {}
     for name in good:
-        for other, theirs in (DEFAULTS | good).items():
+        for other, theirs in {**DEFAULTS, **good}.items():
             shared = _set(good[name]) & _set(theirs)
             if other != name and shared:
                 wrong[name] = t("{key} is the key of {name}", key=min(shared), name=other)
