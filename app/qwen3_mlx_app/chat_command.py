@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import places
+from qwen3_mlx.errors import OptionError
 from qwen3_mlx.interface import Sampling
 from qwen3_mlx_app import options
 from qwen3_mlx_app.tui.settings import Settings, read_settings
@@ -32,6 +33,7 @@ examples:
   qwen3-mlx chat -m 4b --no-think     a bigger model that answers at once
   qwen3-mlx chat --system "Answer in Chinese."
   qwen3-mlx chat --plain              whole lines without a screen, for screen readers
+  qwen3-mlx chat --web                the same in a browser on this computer
   printf '2 + 2?\\nand + 3?\\n' | qwen3-mlx chat      one turn for each line
 
 In the chat, F1 lists the keys and / the commands.
@@ -56,6 +58,16 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         action="store_true",
         help="no screen: labelled lines (also where input or output is no terminal)",
     )
+    parser.add_argument(
+        "--web", action="store_true", help="show the chat in a browser on this computer"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --web: the port (default: a free one)",
+    )
     parser.add_argument("--private", action="store_true", help="do not save this chat")
     parser.add_argument(
         "--theme", choices=("dark", "light"), help="the colours (default: as in the settings)"
@@ -67,6 +79,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
+    if args.web and not _served():
+        return _serve(args)
     plain = args.plain or not _on_screen()
     name, hint = _model_name(args)
     if load is None:
@@ -78,10 +92,27 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     return _run_screen(args, load, name, hint)
 
 
+def _served() -> bool:
+    """Whether a browser is the screen: `--web` starts this command again with such a driver."""
+    return "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
+
+
 def _on_screen() -> bool:
-    """Whether there is a terminal, or a browser (`--web` starts us with Textual's driver)."""
-    served = "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
-    return served or (sys.stdin.isatty() and sys.stdout.isatty())
+    return _served() or (sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def _serve(args: argparse.Namespace) -> int:
+    """Find the model here, where its download can be seen, and wait for a browser."""
+    if args.plain:
+        raise OptionError("--plain has no screen that --web could show: leave one of them out")
+    try:
+        from qwen3_mlx_app.web.serve import serve
+    except ImportError as error:
+        raise OptionError(
+            f"--web needs the web extra ({error}): pip install 'qwen3-mlx[web]'"
+        ) from error
+    _find(_model_name(args)[0])
+    return serve(sys.argv[1:], args.port)
 
 
 def _run_plain(session: Session, hint: str) -> int:

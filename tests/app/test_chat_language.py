@@ -11,7 +11,7 @@ from driving import full_answer, make_app, press, ready
 from interface_strings import interface_strings
 
 from qwen3_mlx.testing import FakeModel
-from qwen3_mlx_app.tui import attachments, budgets, fitting, language, settings
+from qwen3_mlx_app.tui import attachments, budgets, keymap, language, settings
 from qwen3_mlx_app.tui.chinese import WORDS
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
 
@@ -35,7 +35,7 @@ def test_placeholders_agree(english: str) -> None:
     assert names(english) == names(WORDS[english])
 
 
-@pytest.mark.parametrize("module", [language, attachments, budgets, fitting, settings])
+@pytest.mark.parametrize("module", [language, attachments, budgets, keymap, settings])
 def test_the_examples_in_docstrings_run(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted

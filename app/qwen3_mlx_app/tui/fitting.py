@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +9,16 @@ from pathlib import Path
 from qwen3_mlx.catalogue import active_params, entries, quantized_bytes, total_params
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import Qwen3Error
+from qwen3_mlx.fit import OUTSIDE_BYTES, Verdict, verdict
+from qwen3_mlx.machines import this_machine
 from qwen3_mlx.memory import parse_bytes
 from qwen3_mlx.model.config import ModelConfig
 
-__all__ = ["Candidate", "candidates", "usable_bytes", "verdict"]
+__all__ = ["Candidate", "candidates", "usable_bytes"]
 
 #: The chat that is reckoned with, in tokens, and what Python and the work need beside it.
 CHAT_TOKENS = 8192
-OVERHEAD_BYTES = 400_000_000
-#: macOS lets the GPU keep about three quarters of the memory.
-USABLE = 0.75
+OVERHEAD_BYTES = OUTSIDE_BYTES + 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Candidate:
     least_bytes: int = 0
     partial: float = 0.0
 
-    def verdict(self, usable: int) -> str:
+    def verdict(self, usable: int) -> Verdict:
         """One of "fits", "tight", "streams experts" and "too big"."""
         says = verdict(self.needed_bytes, usable)
         streams = says == "too big" and 0 < self.least_bytes <= usable
@@ -53,19 +52,8 @@ class Candidate:
 
 def usable_bytes(limit: str = "") -> int:
     """The memory that a model may take on this computer, and under a limit such as "10GB"."""
-    usable = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * USABLE)
+    usable = this_machine().usable_bytes
     return min(usable, parse_bytes(limit)) if limit else usable
-
-
-def verdict(needed: int, usable: int) -> str:
-    """One of "fits", "tight" and "too big".
-
-    >>> [verdict(size, 100) for size in (80, 100, 101)]
-    ['fits', 'tight', 'too big']
-    """
-    if needed <= 0.8 * usable:
-        return "fits"
-    return "tight" if needed <= usable else "too big"
 
 
 def candidates(

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwen3_mlx.errors import OptionError
 from qwen3_mlx.interface import Sampling
-from qwen3_mlx.memory import parse_bytes
 from qwen3_mlx_app.tui import keymap
 
 __all__ = ["CHOICES", "PRESETS", "Settings", "read_settings", "write_settings"]
@@ -147,6 +145,9 @@ def _fits(name: str, value: Any, default: Any) -> bool:
 
 
 def _is_size(text: str) -> bool:
+    from qwen3_mlx.errors import OptionError
+    from qwen3_mlx.memory import parse_bytes  # a third of a first frame's imports, seldom needed
+
     try:
         parse_bytes(text)
     except OptionError:

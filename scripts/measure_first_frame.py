@@ -1,0 +1,78 @@
+"""How long `qwen3-mlx chat` takes to its first frame in a terminal, over bare Python.
+
+    python scripts/measure_first_frame.py [--rounds 9]
+
+The chat runs in a pseudo-terminal with an empty home; the clock stops when the composer's words
+and the key bar have been written. Each round also runs `python -c pass`, so that a busy computer
+slows both. The last number is CPU time, which company changes less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import pty
+import select
+import signal
+import statistics
+import struct
+import sys
+import tempfile
+import termios
+import time
+
+MARKS = (b"Message Qwen3", b"F1")
+
+
+def first_frame(command: list[str], marks: tuple[bytes, ...]) -> tuple[float, float]:
+    """Seconds until all the marks were written (or the program's end), and CPU seconds then."""
+    with tempfile.TemporaryDirectory() as home:
+        began = time.perf_counter()
+        child, terminal = pty.fork()
+        if child == 0:
+            os.environ |= {"QWEN3_MLX_HOME": home, "TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
+            os.execv(command[0], command)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        seen = b""
+        while not marks or not all(mark in seen for mark in marks):
+            ready, _, _ = select.select([terminal], [], [], 60)
+            try:
+                piece = os.read(terminal, 65536) if ready else b""
+            except OSError:  # the end, as Linux tells it
+                piece = b""
+            if not piece:
+                break
+            seen += piece
+        taken = time.perf_counter() - began
+        if marks and not all(mark in seen for mark in marks):
+            raise SystemExit(f"no frame came: {seen[-400:]!r}")
+        if marks:
+            os.kill(child, signal.SIGKILL)
+        _, _, usage = os.wait4(child, 0)
+        os.close(terminal)
+        return taken, usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    chat = [sys.executable, "-m", "qwen3_mlx_app.cli", "chat", "-m", "tiny"]
+    bare = [sys.executable, "-c", "pass"]
+    chats, bares = [], []
+    for number in range(args.rounds + 1):
+        pair = first_frame(chat, MARKS), first_frame(bare, ())
+        if number:  # the first round fills the caches of files and of compiled Python
+            chats.append(pair[0])
+            bares.append(pair[1])
+    for at, kind in enumerate(("clock", "CPU")):
+        ours = statistics.median(each[at] for each in chats)
+        theirs = statistics.median(each[at] for each in bares)
+        print(f"{kind}: first frame {ours:.3f} s, bare Python {theirs:.3f} s, "
+              f"over it {ours - theirs:.3f} s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
