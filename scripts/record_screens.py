@@ -92,6 +92,7 @@ class Terminal:
         svg = console.export_svg(title="qwen3-mlx chat", theme=THEMES[theme])
         svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # fonts from elsewhere
         svg = re.sub(r"font-family: [^;]*;", f"font-family: {FONT};", svg)
+        svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
         path.write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
         print(path, flush=True)
 
@@ -107,7 +108,7 @@ def record(terminal: Terminal, folder: Path) -> None:
     terminal.until(lambda text: "stays on this computer" in text)
     terminal.picture(folder / "first-start.svg")
     terminal.keys("Enter", text="What is 218 + 74?")
-    terminal.until(lambda text: "Thinking" in text)
+    terminal.until(lambda text: bool(re.search(r"Thinking .* [1-9]\d tokens|first token", text)))
     terminal.picture(folder / "thinking.svg", settle=0.0)
     terminal.until(lambda text: "first token" in text)
     terminal.picture(folder / "folded.svg")

@@ -16,6 +16,7 @@ from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
+from qwen3_mlx_app.tui.state import ToolEnded, ToolStarted
 from qwen3_mlx_app.tui.store import SavedTurn, Store
 from qwen3_mlx_app.tui.widgets.composer import Chips
 
@@ -289,3 +290,75 @@ async def test_a_terminal_that_is_too_small_says_so() -> None:
         await ready(pilot, app)
         await wait_until(pilot, lambda: "40×10" in shown(app, "#small"))
         assert not app.chat.query_one("#bottom").display
+
+
+async def test_the_block_keys_answer_anew_flip_and_fork(tmp_path: Path) -> None:
+    app = stored_app(tmp_path / "chats.db", "one", "two", "three")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "first")
+        await press(app, "alt+up", "k", "j", "r")
+        await drawn(pilot, app)
+        assert app.session.state.last_answer == "two"
+        await press(app, "escape", "alt+up", "left_square_bracket")
+        await drawn(pilot, app)
+        assert app.session.state.last_answer == "one"
+        await press(app, "alt+up", "right_square_bracket")
+        await drawn(pilot, app)
+        assert app.session.state.last_answer == "two"
+        first = app.session.keeper.chat
+        await press(app, "alt+up", "f")
+        await wait_until(pilot, lambda: app.session.keeper.chat != first)
+        assert app.session.keeper.title.endswith("(2)")
+
+
+async def test_the_commands_that_open_something(tmp_path: Path) -> None:
+    app = stored_app(tmp_path / "chats.db", "one")
+    app.chat.world.loader = lambda name, memory: lambda progress: FakeModel([])
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "what is a merge")
+        await say(app, "/new")
+        for command, name in [
+            ("/chats merge", "ChatsScreen"),
+            ("/models", "ModelsScreen"),
+            ("/settings", "SettingsScreen"),
+        ]:
+            await say(app, command)
+            await wait_until(pilot, lambda name=name: type(app.screen).__name__ == name)
+            if name == "ChatsScreen":
+                assert app.screen.query_one(Input).value == "merge"
+                assert app.screen.query_one(OptionList).option_count == 1
+            await press(app, "escape")
+            await wait_until(pilot, lambda: app.screen is app.chat)
+
+
+async def test_formulas_show_their_source() -> None:
+    app = make_app(FakeModel(["So:\n\n$$\n\\frac{a}{b} \\leq 1\n$$\n\nend"]))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        await press(app, "alt+up", "m")
+        await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+        assert "\\frac{a}{b} \\leq 1" in app.screen.query_one(TextArea).text
+
+
+async def test_tools_are_lines_between_thought_and_answer() -> None:
+    model = FakeModel([Answer("done", pause_after=0)])
+    app = make_app(model)
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await say(app, "what time is it?")
+        await wait_until(pilot, lambda: app.session.state.current is not None)
+        state = app.session.state
+        state.apply(ToolStarted("1", "clock", '{"zone": "UTC"}'), 0.0)
+        await wait_until(pilot, lambda: "clock" in shown(app, "ToolLine"))
+        assert "…" in shown(app, "ToolLine")
+        state.apply(ToolEnded("1", "12:00\nsharp"), 0.0)
+        await wait_until(pilot, lambda: "12:00 sharp" in shown(app, "ToolLine"))
+        state.apply(ToolStarted("2", "rm", "{}"), 0.0)
+        state.apply(ToolEnded("2", "not allowed", failed=True), 0.0)
+        await wait_until(pilot, lambda: len(app.chat.query("ToolLine")) == 2)
+        assert "✗" in shown(app, "ToolLine")
+        model.go_on()
+        await drawn(pilot, app)

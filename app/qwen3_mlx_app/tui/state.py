@@ -34,6 +34,9 @@ __all__ = [
     "LoadFailed",
     "Loaded",
     "Phase",
+    "ToolEnded",
+    "ToolStarted",
+    "ToolUse",
     "Turn",
     "Update",
     "View",
@@ -65,7 +68,36 @@ class LoadFailed:
     error: Exception
 
 
-Update: TypeAlias = Event | Loaded | LoadFailed
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool is being used; `number` tells it from the others of the turn."""
+
+    number: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """What a tool said, or why it did not do it."""
+
+    number: str
+    result: str
+    failed: bool = False
+
+
+Update: TypeAlias = Event | Loaded | LoadFailed | ToolStarted | ToolEnded
+
+
+@dataclass(slots=True)
+class ToolUse:
+    """One use of a tool in a turn; `result` is None while it runs."""
+
+    number: str
+    name: str
+    arguments: str
+    result: str | None = None
+    failed: bool = False
 
 
 class Phase(StrEnum):
@@ -100,6 +132,7 @@ class Turn:
     prompt_done: int = 0
     prompt_total: int = 0
     notices: list[str] = field(default_factory=list)
+    tools: list[ToolUse] = field(default_factory=list)
     finish: FinishReason | Literal["interrupted"] | None = None
     reply: Reply | None = None
     error: Exception | None = None
@@ -283,7 +316,7 @@ class ChatState:
             turn.phase, turn.error = Phase.FAILED, error
 
 
-def _advance(turn: Turn, event: Event, now: float) -> None:
+def _advance(turn: Turn, event: Event | ToolStarted | ToolEnded, now: float) -> None:
     """One event of a running generation."""
     match event:
         case Prefill(done, total):
@@ -307,6 +340,12 @@ def _advance(turn: Turn, event: Event, now: float) -> None:
             turn.phase = Phase.ANSWERING
             turn.answer += text
             turn.answer_tokens = turn.kept_tokens + tokens
+        case ToolStarted(number, name, arguments):
+            turn.tools.append(ToolUse(number, name, arguments))
+        case ToolEnded(number, result, failed):
+            for use in turn.tools:
+                if use.number == number:
+                    use.result, use.failed = result, failed
         case Notice(text):
             turn.notices.append(text)
         case Done(reply):

@@ -15,6 +15,7 @@ from qwen3_mlx_app.tui.state import Phase, Turn, View
 from qwen3_mlx_app.tui.text import tokens_per_second
 from qwen3_mlx_app.tui.widgets.note import NoticeLine, turn_error
 from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.tool_line import ToolLine
 from qwen3_mlx_app.tui.widgets.user_turn import UserTurn
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class TurnView(Vertical):
         self._thought: Thought | None = None
         self._answer: Answer | None = None
         self._notices = 0
+        self._tools: list[ToolLine] = []
 
     def compose(self) -> ComposeResult:
         yield UserTurn(self.turn.user, self._place)
@@ -48,6 +50,7 @@ class TurnView(Vertical):
         if self.finished:
             return
         await self._sync_notices()
+        await self._sync_tools()
         await self._sync_answer()
         self._sync_activity(loaded)
         if not turn.running:
@@ -71,6 +74,13 @@ class TurnView(Vertical):
         for text in self.turn.notices[self._notices :]:
             await self.mount(NoticeLine(text), before=self.query_one(".activity"))
         self._notices = len(self.turn.notices)
+
+    async def _sync_tools(self) -> None:
+        for use in self.turn.tools[len(self._tools) :]:
+            self._tools.append(ToolLine(use))
+            await self.mount(self._tools[-1], before=self._answer or self.query_one(".activity"))
+        for line in self._tools:
+            line.sync()
 
     async def _sync_answer(self) -> None:
         if not self.turn.answer.strip():
