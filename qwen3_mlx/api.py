@@ -13,13 +13,11 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-import mlx.core as mx
+from typing import TYPE_CHECKING, Any, cast
 
 from qwen3_mlx import hub, wishes
 from qwen3_mlx.asking import Asking
+from qwen3_mlx.chat import ThoughtMemory
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import DrawRule, Request
@@ -28,14 +26,15 @@ from qwen3_mlx.events import Loading
 from qwen3_mlx.family import family_of
 from qwen3_mlx.generation import TextGeneration
 from qwen3_mlx.guiding import Guides
-from qwen3_mlx.interface import Message, ModelInfo, Sampling
+from qwen3_mlx.interface import Message, ModelInfo, Overflow, Sampling
 from qwen3_mlx.loading import Parts, read_parts
-from qwen3_mlx.memory import Plan
+from qwen3_mlx.looking import checked_ids, logits_of
+from qwen3_mlx.memory import Plan, parse_bytes
 from qwen3_mlx.presets import draw_rule, preset
 from qwen3_mlx.prompts import Prompt, Prompts
-from qwen3_mlx.streaming import Keeper
+from qwen3_mlx.saved import SavedPrefixes
+from qwen3_mlx.streaming import Keeper, Progress
 from qwen3_mlx.text.budget import EarlyStop
-from qwen3_mlx.text.thinking import ThinkingParser
 from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm.model import warm_model
 
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from qwen3_mlx.grammar.grammar import Grammar
 
 __all__ = ["Qwen3", "load"]
-
-_QWEN_VOCABULARY = 151_936
 
 
 def load(
@@ -60,6 +57,7 @@ def load(
     experts: Mapping[str, Any] | None = None,
     prefix_cache: int | str | None = None,
     agent: bool = True,
+    kv_bits: int | None = None,
 ) -> Qwen3:
     """Load a model, or use the one that a warm agent holds.
 
@@ -75,12 +73,15 @@ def load(
             By default what this machine lets a program use, less what other programs that
             loaded a model have planned; a model that fits is wholly in memory.
         context: tokens that a conversation may have; by default the model's own context, and
-            8,192 under a limit.
+            8,192 under a limit. Beyond the native length YaRN is turned on with the factor that
+            it takes, and the first reply's notices say so.
         slots: keep this many experts of each layer, instead of what the limit allows.
         experts: how experts are read, as fields of `experts.options.PoolOptions`.
         prefix_cache: bytes, or a size, for what was read before: conversations that go on,
             and prompts that begin alike, are not read again. 0 is off. By default enough for
-            one whole context, at most an eighth of the machine's memory; off under a limit.
+            one whole context, at most an eighth of the machine's memory or of the limit.
+        kv_bits: keep the KV cache in 8 or 4 bits. It takes a half or a third of the memory, and
+            the answers differ a little; 4 bits may cost quality, 8 hardly do.
         agent: whether a running `qwen3-mlx agent` that holds this model may answer instead
             (QWEN3_MLX_AGENT=0 forbids it everywhere). Its model takes no memory here; what only
             a model of one's own can do, such as `logits`, loads one when it is used.
@@ -95,16 +96,17 @@ def load(
     """
     stated = {
         "dtype": dtype, "memory_limit": memory_limit, "context": context, "slots": slots,
-        "experts": experts, "prefix_cache": prefix_cache,
+        "experts": experts, "prefix_cache": prefix_cache, "kv_bits": kv_bits,
     }  # fmt: skip
     if agent and (held := warm_model(name, stated, progress)) is not None:
         return cast("Qwen3", held)  # it has all that a Qwen3 has, and none of its parents
     parts = read_parts(hub.resolve(name))
     keeper = Keeper(
         parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts,
-        share=os.path.basename(name.rstrip("/")) or name,
+        share=os.path.basename(name.rstrip("/")) or name, kv_bits=kv_bits,
+        prefix_cache=prefix_cache,
     )  # fmt: skip
-    return Qwen3(parts, name, keeper, progress=progress, prefix_cache=prefix_cache)
+    return Qwen3(parts, name, keeper, progress=progress)
 
 
 class Qwen3(Asking):
@@ -117,7 +119,6 @@ class Qwen3(Asking):
         keeper: Keeper,
         *,
         progress: Callable[[Loading], None] | None = None,
-        prefix_cache: int | str | None = None,
     ) -> None:
         super().__init__()
         began = time.perf_counter()
@@ -129,18 +130,18 @@ class Qwen3(Asking):
         self._prompts = Prompts(parts.template, parts.tokenizer, self._family, keeper.context)
         self._early_stop = EarlyStop(parts.tokenizer) if parts.template.can_think else None
         self._guides = Guides(parts.tokenizer, parts.eos_ids, parts.template.source)
-        loaded = _Progress(parts.weight_bytes, progress)
+        loaded = Progress(parts.weight_bytes, progress)
         self._engine = Engine(
             lambda: keeper.read(loaded),
             vocab=parts.tokenizer.size,
-            prefix_bytes=wishes.prefix_bytes(
-                prefix_cache, keeper, parts.config.kv_bytes_per_token()
-            ),
             **keeper.engine_options,
         )
         self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
         self._name = name
+        self.thoughts = ThoughtMemory()
+        self._news = list(keeper.notices)  # told with the first reply
+        self._saved = SavedPrefixes(self._engine, parts, hub.data_dir() / "prefixes")
 
     @property
     def info(self) -> ModelInfo:
@@ -176,7 +177,7 @@ class Qwen3(Asking):
         thinking_budget: int | None = None,
         min_thinking: int = 0,
         loop_guard: bool = True,
-        overflow: Literal["error", "drop-oldest"] = "error",
+        overflow: Overflow = "error",
         logprobs: int | None = None,
         grammar: Grammar | None = None,
         tools: Sequence[AnyTool] = (),
@@ -184,15 +185,16 @@ class Qwen3(Asking):
         """Start an answer and return it running: iterate it for events, or cancel it.
 
         Args:
-            prompt: the user's words, or a whole conversation as messages.
+            prompt: the user's words, or a whole conversation as messages. Thoughts of tool
+                calls that come back without them are put back by the calls' ids.
             thinking: True or False for models that have both modes; None leaves it to the
                 checkpoint (hybrid models think) and to /think and /no_think in the text.
             system: a system prompt, put before the conversation.
             sampling: how tokens are drawn; what is left open follows the checkpoint and
                 Qwen's settings for the mode.
             max_tokens: the most tokens to say, thought included; at most what the context
-                leaves. By default the length that Qwen recommends for the mode, and then a
-                thought ends early enough to leave room for the answer.
+                leaves. By default the length that Qwen recommends for the mode. A thought
+                ends early enough to leave a quarter, or at most 512 tokens, for the answer.
             stop: strings that end the answer and are not part of it.
             seed: makes the answer repeatable.
             timeout: seconds after which the answer ends with what it has.
@@ -234,12 +236,13 @@ class Qwen3(Asking):
             minimum=min_thinking,
             loop_guard=loop_guard,
             can_hold=self._template.can_think and self._tokenizer.think_close_id is not None,
+            max_tokens=max_tokens,
         )
         made = (
             self._prompts.raw(prompt)
             if raw
             else self._prompts.chat(
-                prompt,
+                prompt if isinstance(prompt, str) else self.thoughts.restore(prompt),
                 system=system,
                 thinking=thinking,
                 budget=thinking_budget,
@@ -247,14 +250,17 @@ class Qwen3(Asking):
                 tools=[tool.schema for tool in known],
             )
         )
-        recommended = preset(self._family, thinking=made.thinks, quantized=self._quantized)
+        recommended = preset(
+            self._family, thinking=made.thinks, quantized=self._parts.quantized_qwen
+        )
         room = wishes.room(context, len(made.ids), max_tokens, recommended.most_tokens, made.turns)
         most = room if max_tokens is None else min(max_tokens, room)
         rule = self._rule(sampling, made, recommended.rule)
-        parser = None if raw else self._parser(made)
+        parser = None if raw else self._prompts.parser(made)
         steering = self._guides.steering(
             grammar, known, made, parser, most, lambda: self._engine.prepare(made.ids)
         )
+        news, self._news = self._news, []
         generation = TextGeneration(
             self._name,
             len(made.ids) - made.closed,
@@ -262,12 +268,13 @@ class Qwen3(Asking):
             parser,
             limits,
             stop=wishes.strings(stop),
-            notices=made.notices,
+            notices=[*news, *self._saved.restore(made.ids), *made.notices],
             load_seconds=self._load_seconds,
             experts=self._keeper.watch(),
             closed=made.closed,
             steering=steering,
             calls=self._guides.call_parser(known),
+            remember=self.thoughts.remember,
         )
         request = Request(
             made.ids,
@@ -285,11 +292,45 @@ class Qwen3(Asking):
         self._engine.submit(request)
         return generation
 
-    def prepare(self, messages: Sequence[Message], system: str | None = None) -> None:
-        """Read a conversation while there is nothing else to do, so that its next turn begins
-        at once: call it when a reply was added to the messages. Returns immediately.
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[AnyTool] = (),
+    ) -> None:
+        """Read a conversation while idle, so that its next turn begins at once. Returns now."""
+        schemas = [tool.schema for tool in tools_of(tools)]
+        told = self.thoughts.restore(messages)
+        self._engine.prepare(self._prompts.history(told, system, schemas))
+
+    def save_prefix(
+        self,
+        messages: Sequence[Message] = (),
+        *,
+        system: str | None = None,
+        keep: int | str = "8GB",
+    ) -> int:
+        """Read a system prompt, or messages that hold a document, once, and keep it on disk.
+
+        Every later conversation of this model that begins so, in any process, starts from there.
+
+        Args:
+            messages: how the conversations begin, the question left out.
+            system: their system prompt.
+            keep: bytes, or a size, of all saved prefixes; those not used for longest go first.
+
+        Returns:
+            The tokens that were saved.
+
+        Raises:
+            OptionError: the prefix is larger than `keep`, or than what memory may hold of it.
         """
-        self._engine.prepare(self._prompts.history(messages, system))
+        if not messages and not system:
+            raise PromptError("there is nothing to save: give a system prompt or messages")
+        ids = self._prompts.history(messages, system)
+        limit = parse_bytes(keep) if isinstance(keep, str) else keep
+        self._saved.save(ids, limit)
+        return len(ids)
 
     def render(
         self,
@@ -316,8 +357,8 @@ class Qwen3(Asking):
         >>> rows.dtype.name, rows.ndim
         ('float32', 2)
         """
-        ids = self._checked(token_ids)
-        return self._engine.call(lambda: self._logits(ids))
+        ids, model = checked_ids(token_ids, self._parts.config.vocab_size), self._engine.model
+        return self._engine.call(lambda: logits_of(model, ids))
 
     def routing(self, token_ids: Sequence[int]) -> np.ndarray:
         """Which experts each token goes to: booleans (layers, L, E), the MoE layers in order.
@@ -328,8 +369,7 @@ class Qwen3(Asking):
         """
         from qwen3_mlx.experts.routing import routed
 
-        ids = self._checked(token_ids)
-        model = self._engine.model
+        ids, model = checked_ids(token_ids, self._parts.config.vocab_size), self._engine.model
         return self._engine.call(lambda: routed(model, ids, KVCache(model.config)))
 
     def close(self) -> None:
@@ -342,25 +382,6 @@ class Qwen3(Asking):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _checked(self, token_ids: Sequence[int]) -> list[int]:
-        ids = list(token_ids)
-        size = self._parts.config.vocab_size
-        wrong = [each for each in ids if not 0 <= each < size]
-        if not ids or wrong:
-            raise PromptError(
-                f"token ids must be from 0 to {size - 1}, got {wrong[0]}"
-                if wrong
-                else "there are no token ids to look at"
-            )
-        return ids
-
-    def _logits(self, ids: list[int]) -> np.ndarray:
-        import numpy as np
-
-        model = self._engine.model
-        hidden = model.hidden(mx.array([ids]), KVCache(model.config))
-        return np.array(model.logits(hidden)[0].astype(mx.float32))
-
     def _rule(self, sampling: Sampling | None, made: Prompt, recommended: DrawRule) -> DrawRule:
         other_mode = self._family == "hybrid" and not made.thinks
         rule = draw_rule(sampling, self._parts.generation, recommended, other_mode=other_mode)
@@ -369,34 +390,6 @@ class Qwen3(Asking):
                 "greedy decoding in thinking mode: Qwen warns of endless repetition"
             )
         return rule
-
-    @property
-    def _quantized(self) -> bool:
-        """Whether this is one of Qwen's own models, by its vocabulary, and quantised."""
-        config = self._parts.config
-        return config.quantization is not None and config.vocab_size == _QWEN_VOCABULARY
-
-    def _parser(self, made: Prompt) -> ThinkingParser | None:
-        if not self._template.can_think:
-            return None
-        ids = self._tokenizer.think_open_id, self._tokenizer.think_close_id
-        parser = ThinkingParser(*ids, made.opened)
-        if made.closed:
-            parser.close()
-        return parser
-
-
-class _Progress:
-    """Adds up what has been read and passes it on."""
-
-    def __init__(self, total: int, tell: Callable[[Loading], None] | None) -> None:
-        self._state, self._tell = Loading(0, total), tell
-
-    def __call__(self, nbytes: int) -> None:
-        done = min(self._state.done + nbytes, self._state.total)
-        self._state = replace(self._state, done=done)
-        if self._tell is not None:
-            self._tell(self._state)
 
 
 def _close(engine: Engine, keeper: Keeper) -> None:

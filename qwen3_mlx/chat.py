@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -57,7 +58,7 @@ class Chat:
             if isinstance(event, Failed):
                 raise event.error
             if isinstance(event, Done):
-                self._take(asked, event.reply)
+                self._take(asked, event.reply, wishes)
             yield event
 
     def run(self, text: str, tools: Tools, **wishes: Any) -> RunResult:
@@ -141,11 +142,10 @@ class Chat:
             self.messages = before
             raise
 
-    def _take(self, asked: list[Message], reply: Reply) -> None:
+    def _take(self, asked: list[Message], reply: Reply, wishes: Mapping[str, Any]) -> None:
         self.messages = [*asked, *call_messages(reply)]
-        prepare = getattr(self._model, "prepare", None)
-        if prepare is not None:
-            prepare(self.messages, self.system)
+        tools = wishes.get("tools", self._wishes.get("tools", ()))
+        self._model.prepare(self.messages, self.system, tools)
 
 
 class _ChatRun(ToolRun):
@@ -176,26 +176,34 @@ class ThoughtMemory:
     """
 
     def __init__(self, most: int = 1024) -> None:
-        self._most = most
+        self._most, self._lock = most, threading.Lock()
         self._thoughts: dict[str, str] = {}
 
     def remember(self, call_ids: Sequence[str], thought: str) -> None:
         """A reply with this thought made these calls."""
-        for call_id in call_ids:
-            self._thoughts.pop(call_id, None)
-            self._thoughts[call_id] = thought
-        while len(self._thoughts) > self._most:
-            del self._thoughts[next(iter(self._thoughts))]
+        with self._lock:
+            for call_id in call_ids:
+                self._thoughts.pop(call_id, None)
+                self._thoughts[call_id] = thought
+            while len(self._thoughts) > self._most:
+                del self._thoughts[next(iter(self._thoughts))]
 
     def restore(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages, with the thoughts of calls that came back without any."""
+        """The messages, with the thoughts of calls that came back without any.
+
+        A call that comes with its thought is remembered.
+        """
         return [self._restored(message) for message in messages]
 
     def _restored(self, message: Message) -> Message:
-        if message.get("reasoning_content") or message.get("reasoning"):
+        calls = message.get("tool_calls") if isinstance(message, Mapping) else None
+        if not isinstance(calls, Sequence):
+            return message  # whatever is wrong with it is told where messages are checked
+        found = (call.get("id") for call in calls if isinstance(call, Mapping))
+        ids = [each for each in found if isinstance(each, str)]
+        thought = message.get("reasoning_content") or message.get("reasoning")
+        if isinstance(thought, str) and thought:
+            self.remember(ids, thought)
             return message
-        for call in message.get("tool_calls") or ():
-            call_id = call.get("id") if isinstance(call, Mapping) else None
-            if isinstance(call_id, str) and (thought := self._thoughts.get(call_id)):
-                return {**message, "reasoning_content": thought}
-        return message
+        known = next((self._thoughts[each] for each in ids if each in self._thoughts), "")
+        return {**message, "reasoning_content": known} if known else message

@@ -39,8 +39,9 @@ __all__ = [
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "repetition"]
 
 #: Who ended the thought: the model itself, the thinking budget, "answer now", the loop guard,
-#: or a context that was nearly full. "" if there was no thought, or it never ended.
-ThoughtEnd: TypeAlias = Literal["model", "budget", "user", "loop", "context", ""]
+#: a context that was nearly full, or max_tokens ("length") of which the answer needs the rest.
+#: "" if there was no thought, or it never ended.
+ThoughtEnd: TypeAlias = Literal["model", "budget", "user", "loop", "context", "length", ""]
 
 
 @dataclass(frozen=True, slots=True)

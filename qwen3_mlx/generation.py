@@ -43,6 +43,7 @@ __all__ = ["TextGeneration"]
 # A thought may be ended early at little cost. An answer may be repetitive because somebody
 # asked for it ("write it a hundred times"), so it must go on for longer.
 _STALE_THOUGHT, _STALE_ANSWER = 256, 1024
+_ANSWER_SHARE = 4
 
 
 class TextGeneration:
@@ -61,6 +62,7 @@ class TextGeneration:
         closed: ids with which the prompt itself ends the thought (a budget of 0).
         steering: what may be drawn; by default anything.
         calls: finds tool calls in the answer; None where there are no tools.
+        remember: told the ids of the calls and the thought that led to them.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class TextGeneration:
         closed: int = 0,
         steering: Steering | None = None,
         calls: CallParser | None = None,
+        remember: Callable[[Sequence[str], str], None] = lambda call_ids, thought: None,
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
-        self._experts = experts
+        self._experts, self._remember = experts, remember
         self._tokenizer, self._decoder = tokenizer, tokenizer.stream()
         self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
         self._minimum, self._answer_now = self._limits.minimum, False
@@ -303,14 +306,20 @@ class TextGeneration:
         if loops:
             return "loop"
         pressed = self.request is not None and self.request.left <= self._steering.reserve
-        return "context" if pressed or self._context_is_full() else ""
+        return "context" if pressed else self._needed_by_the_answer()
 
-    def _context_is_full(self) -> bool:
-        """Whether the room that is left is needed for the early stop and the answer."""
+    def _needed_by_the_answer(self) -> ThoughtEnd:
+        """What has no more than the answer needs: the context or max_tokens."""
         request, early_stop = self.request, self._limits.early_stop
         if request is None or request.room is None or early_stop is None:
-            return False
-        return request.room - len(request.said) <= len(early_stop) + self._limits.answer_room
+            return ""
+        if request.room - len(request.said) <= len(early_stop) + self._limits.answer_room:
+            return "context"
+        asked = self._limits.asked_tokens
+        if asked is None or self._thinking_tokens < self._minimum:
+            return ""
+        kept = min(self._limits.answer_room, asked // _ANSWER_SHARE)
+        return "length" if 0 < request.max_tokens - request.stats.tokens <= kept else ""
 
     def _goes_round(self, token: int, which: int) -> bool:
         if not self._limits.loop_guard:
@@ -367,6 +376,7 @@ class TextGeneration:
             self._events.put(ThinkingDone(self._thinking_tokens, seconds, why))
 
     def _reply(self, reason: FinishReason, stats: RequestStats) -> Reply:
+        self._remember([call.id for call in self._made], "".join(self._thought))
         return Reply(
             text="".join(self._answer),
             thinking="".join(self._thought),

@@ -11,11 +11,14 @@ from qwen3_mlx.events import Event, Reply
 if TYPE_CHECKING:
     from qwen3_mlx.grammar.grammar import Grammar
 
-__all__ = ["ChatModel", "Generation", "Message", "ModelInfo", "Sampling", "Wishes"]
+__all__ = ["ChatModel", "Generation", "Message", "ModelInfo", "Overflow", "Sampling", "Wishes"]
 
 #: One turn in the form that chat templates read: {"role": "user", "content": "…"}, and for
 #: assistants also "reasoning_content" and "tool_calls".
 Message: TypeAlias = Mapping[str, Any]
+
+#: What happens to a conversation that is too long: an error, or its oldest turns are left out.
+Overflow: TypeAlias = Literal["error", "drop-oldest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Wishes(TypedDict, total=False):
     thinking_budget: int | None
     min_thinking: int
     loop_guard: bool
-    overflow: Literal["error", "drop-oldest"]
+    overflow: Overflow
     logprobs: int | None
     grammar: Grammar | None
     tools: Sequence[Any]
@@ -118,6 +121,7 @@ class ChatModel(Protocol):
         seed: int | None = None,
         timeout: float | None = None,
         thinking_budget: int | None = None,
+        overflow: Overflow = "error",
         grammar: Grammar | None = None,
         tools: Sequence[Any] = (),
     ) -> Generation:
@@ -133,6 +137,14 @@ class ChatModel(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[Any] = (),
+    ) -> None:
+        """Read a conversation while there is nothing else to do. Returns at once."""
 
     def close(self) -> None:
         """End the engine thread and free the memory."""

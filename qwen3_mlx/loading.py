@@ -42,6 +42,7 @@ __all__ = [
     "sizes_of",
 ]
 
+_QWEN_VOCABULARY = 151_936
 _DTYPES = ("float32", "bfloat16", "float16")
 _DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _STORED_AS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -82,6 +83,12 @@ class Parts(Weights):
     tokenizer: Tokenizer
     template: ChatTemplate
     generation: Mapping[str, Any]
+
+    @property
+    def quantized_qwen(self) -> bool:
+        """Whether this is one of Qwen's own models, by its vocabulary, and quantised."""
+        config = self.config
+        return config.quantization is not None and config.vocab_size == _QWEN_VOCABULARY
 
     @property
     def eos_ids(self) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
     trunk       all weights but the experts, in the type in which they are computed
     KV cache    for the whole context, rounded up to the cache's step
+    prefixes    texts that were read before, for those that begin like them
     workspace   activations of one prefill chunk and of the logits
     scratch     a small bank of experts that all layers share
     slots       what is left of the limit, in experts
@@ -14,16 +15,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import MemoryPlanError, OptionError
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.model.tiles import tile_length
 
-__all__ = ["Plan", "Sizes", "make_plan", "parse_bytes", "round_up", "workspace_bytes"]
+__all__ = [
+    "Plan", "Sizes", "chunk_at", "make_plan", "parse_bytes", "round_up", "workspace_bytes",
+]  # fmt: skip
 
 #: Prefill chunks that a plan may choose, tokens.
 _CHUNKS = (2048, 1024, 512, 256, 128, 64, 32, 16)
+#: A chunk has so many pairs of a token and one that it looks back at, or is a shortest chunk:
+#: long attention in one launch is what the GPU's watchdog ends.
+_PAIRS = 1 << 23
 #: Tokens by which the KV cache grows.
 _KV_STEP = 256
 #: At most so much of the limit goes to the workspace of a chunk longer than the shortest.
@@ -64,6 +71,7 @@ class Plan:
     chunk: int
     trunk_bytes: int
     kv_bytes: int
+    prefix_bytes: int
     workspace_bytes: int
     scratch: int
     scratch_bytes: int
@@ -80,8 +88,8 @@ class Plan:
     def total_bytes(self) -> int:
         """What the model will hold at its peak."""
         return (
-            self.trunk_bytes + self.kv_bytes + self.workspace_bytes + self.scratch_bytes
-            + self.slots_bytes
+            self.trunk_bytes + self.kv_bytes + self.prefix_bytes + self.workspace_bytes
+            + self.scratch_bytes + self.slots_bytes
         )  # fmt: skip
 
     @property
@@ -105,6 +113,7 @@ def make_plan(
     slots: int | None = None,
     chunk: int | None = None,
     whole_layers: int = 0,
+    prefix: int | None = 0,
 ) -> Plan:
     """Divide the limit.
 
@@ -116,6 +125,8 @@ def make_plan(
         slots: this many slots in every layer instead of what the limit allows.
         chunk: this prefill chunk instead of the plan's choice.
         whole_layers: this many of the first layers get slots for all their experts.
+        prefix: bytes for texts that were read before; None for one context of them, at most an
+            eighth of the limit and of what the rest leaves.
 
     Raises:
         MemoryPlanError: the limit is too small; the error names the smallest that works.
@@ -123,10 +134,14 @@ def make_plan(
     chosen = chunk or _choose_chunk(config, sizes, limit, context)
     wanted = config.experts if slots is None and limit is None else slots
     fixed = _plan(config, sizes, limit or 0, context, chosen, {})
-    smallest = _smallest(config, sizes, context, chunk)
+    if prefix is None:
+        left = fixed.kv_bytes if limit is None else max(0, limit - fixed.total_bytes)
+        prefix = min(fixed.kv_bytes, left, left if limit is None else limit // 8)
+    fixed = replace(fixed, prefix_bytes=prefix)
+    smallest = _smallest(config, sizes, context, chunk) + prefix
     if limit is None or slots is not None:
         counts = dict.fromkeys(sizes.slot_bytes, min(wanted or 0, config.experts))
-        plan = _plan(config, sizes, limit or 0, context, chosen, counts)
+        plan = _plan(config, sizes, limit or 0, context, chosen, counts, prefix)
         if limit is not None and plan.total_bytes > limit:
             raise _too_small(plan.total_bytes, limit, plan)
         return plan
@@ -134,7 +149,7 @@ def make_plan(
         raise _too_small(smallest, limit, fixed)
     left = limit - fixed.total_bytes
     counts = _share(config.experts, sizes.slot_bytes, left, whole_layers)
-    return _plan(config, sizes, limit, context, chosen, counts)
+    return _plan(config, sizes, limit, context, chosen, counts, prefix)
 
 
 def workspace_bytes(config: ModelConfig, sizes: Sizes, context: int, chunk: int) -> int:
@@ -150,12 +165,29 @@ def workspace_bytes(config: ModelConfig, sizes: Sizes, context: int, chunk: int)
     row = 6 * D + 3 * heads + 3 * config.mlp_width * (not sizes.slot_bytes) + 2 * config.experts
     row += config.top_k * (4 * D + 4 * config.expert_width)
     total = chunk * row * item
-    if not sizes.fused_attention:  # scores and their softmax, a boolean mask
-        total += chunk * context * (2 * config.heads * item + 1)
+    pairs = min(chunk * context, max(_PAIRS, _CHUNKS[-1] * context))
+    if config.kv_bits is not None:  # scores of one tile or of one step, two tiles, mixed values
+        tile = tile_length(chunk * config.heads)
+        total += 24 * max(chunk * config.heads * tile, config.heads * context)
+        total += (4 * tile * config.kv_heads + 4 * chunk * config.heads) * config.head_dim * 4
+    elif not sizes.fused_attention:  # scores and their softmax, a boolean mask
+        total += pairs * (2 * config.heads * item + 1)
         total += 2 * context * config.heads * config.head_dim * item
     if sizes.gathers_plain:
         total += chunk * config.top_k * max(sizes.slot_bytes.values(), default=0)
     return total + 6 * 4 * config.vocab_size + sizes.largest_tensor_bytes
+
+
+def chunk_at(start: int, most: int) -> int:
+    """Tokens of the next prefill chunk: at most `most`, fewer when `start` are read already.
+
+    >>> chunk_at(0, 512), chunk_at(40_000, 512), chunk_at(1_000_000, 512)
+    (512, 128, 16)
+    """
+    length = most
+    while length > _CHUNKS[-1] and length * (start + length) > _PAIRS:
+        length //= 2
+    return length
 
 
 def parse_bytes(text: str) -> int:
@@ -182,7 +214,7 @@ def parse_bytes(text: str) -> int:
 
 def _plan(
     config: ModelConfig, sizes: Sizes, limit: int, context: int, chunk: int,
-    slots: Mapping[int, int],
+    slots: Mapping[int, int], prefix: int = 0,
 ) -> Plan:  # fmt: skip
     streams = bool(sizes.slot_bytes) and (
         not slots or any(count < config.experts for count in slots.values())
@@ -196,6 +228,7 @@ def _plan(
         chunk=chunk,
         trunk_bytes=sizes.trunk_bytes,
         kv_bytes=rounded * config.kv_bytes_per_token(sizes.itemsize),
+        prefix_bytes=prefix,
         workspace_bytes=workspace_bytes(config, sizes, context, chunk),
         scratch=scratch,
         scratch_bytes=scratch * sum(formats),
@@ -243,10 +276,11 @@ def _share(experts: int, slot_bytes: Mapping[int, int], left: int, whole: int) -
 
 def _too_small(smallest: int, limit: int, plan: Plan) -> MemoryPlanError:
     work = plan.workspace_bytes + plan.scratch_bytes
+    kept = f"texts read before {format_bytes(plan.prefix_bytes)}, " if plan.prefix_bytes else ""
     return MemoryPlanError(
         f"a limit of {format_bytes(limit)} is too small: the weights that are always in memory "
         f"take {format_bytes(plan.trunk_bytes)}, the KV cache {format_bytes(plan.kv_bytes)} for "
-        f"{plan.context:,} tokens, work {format_bytes(work)}; pass --memory-limit "
+        f"{plan.context:,} tokens, {kept}work {format_bytes(work)}; pass --memory-limit "
         f"{round_up(smallest)} or more, or a shorter --context",
         smallest,
     )

@@ -11,7 +11,7 @@ from qwen3_mlx.family import Family
 from qwen3_mlx.interface import Message
 from qwen3_mlx.text.budget import empty_thought
 from qwen3_mlx.text.template import ChatTemplate
-from qwen3_mlx.text.thinking import prompt_opens_block, soft_switch
+from qwen3_mlx.text.thinking import ThinkingParser, prompt_opens_block, soft_switch
 from qwen3_mlx.text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts"]
@@ -89,19 +89,36 @@ class Prompts:
             made.thinks = made.opened = False
         return made
 
-    def history(self, messages: Sequence[Message], system: str | None = None) -> list[int]:
+    def history(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int]:
         """How every prompt will begin that goes on from these messages with a new question.
 
         The template strips thoughts from turns that are over and may do anything else, so
         two prompts are made, with different questions, and what they share is the answer.
         """
         asked = [
-            self._ids(_messages([*messages, {"role": "user", "content": text}], system), None)
+            self._ids(
+                _messages([*messages, {"role": "user", "content": text}], system), None, tools
+            )
             for text in ("a", "1")
         ]
         pairs = enumerate(zip(*asked, strict=False))
         end = next((place for place, (one, other) in pairs if one != other), 0)
         return asked[0][:end]
+
+    def parser(self, made: Prompt) -> ThinkingParser | None:
+        """What tells thought from answer in the reply; None for a model that never thinks."""
+        if not self._template.can_think:
+            return None
+        ids = self._tokenizer.think_open_id, self._tokenizer.think_close_id
+        parser = ThinkingParser(*ids, made.opened)
+        if made.closed:
+            parser.close()
+        return parser
 
     def _ids(
         self,

@@ -27,6 +27,7 @@ class Limits:
         minimum: the least tokens of a thought, if there is one.
         answer_room: tokens to keep for the answer when the context gets full.
         loop_guard: whether a text that goes round in circles is ended.
+        asked_tokens: max_tokens, where the caller gave it; a quarter is kept for the answer.
     """
 
     early_stop: EarlyStop | None = None
@@ -34,6 +35,7 @@ class Limits:
     minimum: int = 0
     answer_room: int = 0
     loop_guard: bool = True
+    asked_tokens: int | None = None
 
 
 @dataclass(slots=True)

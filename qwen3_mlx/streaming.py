@@ -8,13 +8,17 @@ and nobody set a limit, it only passes the weights on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from qwen3_mlx import hub
+from qwen3_mlx.context import with_context, with_kv_bits
+from qwen3_mlx.engine.prefix import default_bound
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx.events import Loading
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.ledger import Claim
 from qwen3_mlx.loading import Weights, open_pool, read_weights, sizes_of
@@ -27,7 +31,7 @@ from qwen3_mlx.statistics import ExpertStats
 if TYPE_CHECKING:
     from qwen3_mlx.experts.pool import ExpertPool
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "Progress"]
 
 #: Tokens of context that a plan provides for where nobody says how many.
 _DEFAULT_CONTEXT = 8192
@@ -41,11 +45,13 @@ class Keeper:
         dtype: the type to run in, None for the stored one.
         memory_limit: bytes, or a size such as "10GB"; None keeps everything in memory.
         context: tokens that a conversation may have; None is the model's own context, or
-            8,192 under a limit.
+            8,192 under a limit. Beyond the native length it turns on YaRN; `notices` says so.
         slots: this many experts of each layer in memory, instead of what the limit allows.
         experts: options of `PoolOptions`, for measurements.
         share: the name under which to claim the memory (`sharing.py`), and without a limit to
             use no more than what this machine has left; None leaves others out of it.
+        kv_bits: pack the KV cache to 8 or 4 bits.
+        prefix_cache: bytes, or a size, for texts that were read before; None chooses.
 
     Raises:
         MemoryPlanError: the limit is too small, and it names the smallest that works; or the
@@ -63,28 +69,42 @@ class Keeper:
         slots: int | None = None,
         experts: Mapping[str, Any] | None = None,
         share: str | None = None,
+        kv_bits: int | None = None,
+        prefix_cache: int | str | None = 0,
     ) -> None:
-        self._parts, self._dtype = parts, dtype
+        config = with_kv_bits(parts.config, kv_bits)
+        notice = ""
+        if context is not None:
+            config, notice = with_context(config, context)
+        self.config, self.notices = config, [notice] if notice else []
+        self._parts, self._dtype = replace(parts, config=config), dtype
         self.plan: Plan | None = None
         self.pool: ExpertPool | None = None
         self._options = PoolOptions(**(experts or {}))
-        most = parts.config.max_positions
-        if context is not None and not 0 < context <= most:
-            raise OptionError(f"the context is {context:,} tokens, and must be from 1 to {most:,}")
+        most = config.max_positions
         planned = memory_limit is not None or slots is not None
         self.context = context or (min(most, _DEFAULT_CONTEXT) if planned else most)
+        prefix = None if prefix_cache is None else _bytes(prefix_cache)
         if planned:
-            self.plan = self._make_plan(memory_limit, slots)
-        self._claim = None if share is None else self._take(share, context is None)
+            self.plan = self._make_plan(memory_limit, slots, prefix)
+        self._claim = None if share is None else self._take(share, context is None, prefix)
+        if self.plan is not None:
+            prefix = self.plan.prefix_bytes
+        elif prefix is None:
+            prefix = default_bound(config.kv_bytes_per_token(), self.context)
+        self._prefix_bytes = prefix
 
     def full_plan(self) -> Plan:
         """What everything in memory would take, for a text of the whole context."""
-        return self._make_plan(None, None)
+        return self._make_plan(None, None, 0)
 
     @property
     def engine_options(self) -> dict[str, int]:
-        """What the plan asks of the engine: its chunk, and one text and cache at a time."""
-        return {} if self.plan is None else {"prefill_chunk": self.plan.chunk, "max_rows": 1}
+        """What the engine is to keep, and where there is a plan, to do one text after the other."""
+        options = {"prefix_bytes": self._prefix_bytes}
+        if self.plan is not None:
+            options |= {"prefill_chunk": self.plan.chunk, "max_rows": 1}
+        return options
 
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
         """Bring the weights into memory; on the engine thread."""
@@ -117,7 +137,7 @@ class Keeper:
         if self._claim is not None:
             self._claim.close()
 
-    def _take(self, what: str, free_context: bool) -> Claim:
+    def _take(self, what: str, free_context: bool, prefix: int | None) -> Claim:
         """Claim the plan's bytes; without a limit, plan for what the machine has left."""
         room = Room(hub.data_dir() / "memory", lambda: this_machine().usable_bytes)
         if self.plan is not None:
@@ -125,13 +145,17 @@ class Keeper:
         whole = self.context
         if free_context:
             self.context = min(whole, _DEFAULT_CONTEXT)
-        limited = partial(self._make_plan, slots=None) if self._parts.config.experts else None
-        self.plan, claim = room.fit(self.full_plan(), limited, what)
+        limited = partial(self._make_plan, slots=None, prefix=prefix)
+        self.plan, claim = room.fit(
+            self.full_plan(), limited if self._parts.config.experts else None, what
+        )
         if self.plan is None:  # all of it is in memory, and the cache grows as it must
             self.context = whole
         return claim
 
-    def _make_plan(self, memory_limit: int | str | None, slots: int | None) -> Plan:
+    def _make_plan(
+        self, memory_limit: int | str | None, slots: int | None, prefix: int | None
+    ) -> Plan:
         limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
         config = self._parts.config
         if slots is not None and (slots < 0 or not config.experts):
@@ -140,5 +164,23 @@ class Keeper:
         options = self._options
         return make_plan(
             config, sizes_of(self._parts, self._dtype), limit, self.context,
-            slots=slots, chunk=options.chunk, whole_layers=options.whole_layers,
+            slots=slots, chunk=options.chunk, whole_layers=options.whole_layers, prefix=prefix,
         )  # fmt: skip
+
+
+class Progress:
+    """Adds up the bytes that were read and passes them on."""
+
+    def __init__(self, total: int, tell: Callable[[Loading], None] | None) -> None:
+        self._state, self._tell = Loading(0, total), tell
+
+    def __call__(self, nbytes: int) -> None:
+        done = min(self._state.done + nbytes, self._state.total)
+        self._state = replace(self._state, done=done)
+        if self._tell is not None:
+            self._tell(self._state)
+
+
+def _bytes(size: int | str) -> int:
+    """A size that may be 0."""
+    return 0 if size in (0, "0") else parse_bytes(str(size))

@@ -144,6 +144,7 @@ class FakeModel(Asking):
         self._info = info
         self._go = threading.Event()
         self.calls: list[Call] = []
+        self.prepared: list[tuple[Message, ...]] = []
         self.closed = False
 
     @property
@@ -211,6 +212,15 @@ class FakeModel(Asking):
         2
         """
         return list(range(len(pieces(text))))
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[Any] = (),
+    ) -> None:
+        """Note the messages that were to be read ahead, in `prepared`."""
+        self.prepared.append(tuple(messages))
 
     def close(self) -> None:
         """Note that the model was closed, in `closed`."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from qwen3_mlx.engine.prefix import default_bound
 from qwen3_mlx.errors import OptionError, PromptError
-from qwen3_mlx.memory import parse_bytes
 from qwen3_mlx.steering import Limits
-from qwen3_mlx.streaming import Keeper
 from qwen3_mlx.text.budget import EarlyStop
 
-__all__ = ["deadline", "limits", "logprobs", "prefix_bytes", "room", "room_to_make", "strings"]
+__all__ = ["deadline", "limits", "logprobs", "room", "room_to_make", "strings"]
 
 
 def limits(
@@ -23,6 +20,7 @@ def limits(
     minimum: int,
     loop_guard: bool,
     can_hold: bool,
+    max_tokens: int | None = None,
 ) -> Limits:
     """The limits of a thought; `can_hold` is whether its end is a token that can be refused."""
     if budget is not None and budget < 0:
@@ -34,7 +32,7 @@ def limits(
         raise OptionError(
             f"min_thinking is {minimum}, and this model has no thought to hold open: leave it out"
         )
-    return Limits(early_stop, budget, minimum, min(512, context // 8), loop_guard)
+    return Limits(early_stop, budget, minimum, min(512, context // 8), loop_guard, max_tokens)
 
 
 def room(
@@ -61,22 +59,6 @@ def room_to_make(overflow: str, context: int, max_tokens: int | None) -> int | N
         return None
     quarter = max(1, context // 4)
     return quarter if max_tokens is None else min(max_tokens, quarter)
-
-
-def prefix_bytes(asked: int | str | None, keeper: Keeper, token_bytes: int) -> int:
-    """The bound of the engine's prefix tree, in bytes.
-
-    Under a memory limit there is none unless it was asked for: the plan does not hold it.
-    """
-    if asked is None:
-        return 0 if keeper.plan is not None else default_bound(token_bytes, keeper.context)
-    size = 0 if asked in (0, "0") else parse_bytes(str(asked))
-    if size and keeper.plan is not None:
-        raise OptionError(
-            f"prefix_cache is {asked!r} and there is a memory limit, whose plan has no place "
-            "for it: leave out one of the two"
-        )
-    return size
 
 
 def deadline(timeout: float | None) -> float | None:

@@ -221,8 +221,26 @@ def test_reuse_can_be_bounded_and_turned_off(tmp_path: Path) -> None:
             for _ in range(2):
                 reply = model.ask("hello", max_tokens=2)
             assert (reply.usage.cached_tokens > 0) == reuses
-    with pytest.raises(OptionError, match="prefix_cache is '1MB' and there is a memory limit"):
-        qwen3_mlx.load(str(folder), prefix_cache="1MB", memory_limit="1GB")
+
+
+@pytest.mark.parametrize("asked", [None, "100kB", 0])
+def test_reuse_under_a_memory_limit_is_part_of_the_plan(
+    tmp_path: Path, asked: int | str | None
+) -> None:
+    folder = write_checkpoint(
+        tmp_path / "model", dtype="F32", tokenizer=True, moe=True, num_experts=32
+    )
+    with qwen3_mlx.load(str(folder), prefix_cache=asked, memory_limit="12MB", context=256) as model:
+        plan = model.plan
+        assert plan is not None
+        wanted = {None: plan.kv_bytes, "100kB": 100_000, 0: 0}[asked]
+        assert plan.prefix_bytes == wanted
+        assert plan.total_bytes <= 12_000_000
+        replies = [model.ask("hello", max_tokens=40, seed=1) for _ in range(2)]
+        held = model._engine.call(lambda: model._engine._prefixes.nbytes)
+    assert held <= plan.prefix_bytes
+    assert (replies[1].usage.cached_tokens > 0) == bool(wanted)
+    assert replies[0].text == replies[1].text
 
 
 @pytest.mark.slow
@@ -266,7 +284,7 @@ def test_a_turn_that_fails_or_cannot_be_is_not_taken() -> None:
 
 
 def test_thoughts_come_back_by_the_ids_of_their_calls() -> None:
-    memory = ThoughtMemory(most=2)
+    memory = ThoughtMemory(most=3)
     for number in range(3):
         memory.remember([f"call_{number}"], f"thought {number}")
     calls = [{"role": "assistant", "content": "", "tool_calls": [{"id": f"call_{n}"}]}
@@ -275,6 +293,27 @@ def test_thoughts_come_back_by_the_ids_of_their_calls() -> None:
     restored = memory.restore([*calls, told, {"role": "user", "content": "hi"}])
 
     assert [message.get("reasoning_content") for message in restored] == [
-        None, "thought 1", "thought 2", "own", None,
+        "thought 0", "thought 1", "thought 2", "own", None,
     ]  # fmt: skip
     assert "reasoning_content" not in calls[1]
+    # A call that came with its thought is remembered, and the oldest is forgotten.
+    assert memory.restore(calls[2:])[0]["reasoning_content"] == "own"
+    memory.remember(["call_3"], "thought 3")
+    assert [m.get("reasoning_content") for m in memory.restore(calls)] == [None, "thought 1", "own"]
+
+
+def test_a_model_shows_thoughts_to_the_calls_that_they_led_to(model: Qwen3) -> None:
+    call = {"id": "c1", "function": {"name": "read", "arguments": {"path": "a"}}}
+    bare = [
+        {"role": "user", "content": "Read a."},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "It says 4."},
+    ]
+    model.thoughts.remember(["c1"], "I need the file.")
+    generation = model.stream(bare, max_tokens=1)
+    generation.result()
+    assert generation.request is not None
+    told = [{**m, "reasoning_content": "I need the file."} if "tool_calls" in m else m
+            for m in bare]  # fmt: skip
+    assert generation.request.prompt == model.encode(model.render(told))
+    assert "I need the file." not in model.render(bare)

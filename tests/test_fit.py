@@ -321,7 +321,7 @@ def test_a_folder_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     [
         (["5b"], "no model is called '5b'"),
         (["org/model"], "`qwen3-mlx pull org/model` gets it"),
-        (["4b", "--context", "50000"], "4b has from 1 to 40,960"),
+        (["4b", "--context", "200000"], "from 1 to 131,072: the model was trained on 32,768"),
         (["4b", "--on", "ibm"], "no Mac that is known"),
         (["4b", "--memory", "lots"], "no memory of a computer"),
         (["30b-a3b", "--memory-limit", "1GB"], "pass --memory-limit"),

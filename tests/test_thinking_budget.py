@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from script import scripted
 
 import qwen3_mlx
-from qwen3_mlx import Done, OptionError, Qwen3, Reply, Sampling, TextDelta, ThinkingDelta
+from qwen3_mlx import Done, OptionError, Qwen3, Reply, Sampling, TextDelta, ThinkingDelta, hub
 from qwen3_mlx.events import Event, ThinkingDone, Usage
 from qwen3_mlx.generation import TextGeneration
 from qwen3_mlx.text.budget import EARLY_STOP
@@ -232,7 +232,7 @@ def test_think_more_refuses_an_early_end(
     close = model.encode("</think>")
     ids = [*model.encode("<think>"), *close * 200]
     scripted(model, monkeypatch, ids, instead=model.encode("x")[0])
-    reply = model.ask("?", min_thinking=minimum, max_tokens=minimum + 3)
+    reply = model.ask("?", min_thinking=minimum, max_tokens=2 * minimum + 8)
 
     assert reply.thinking == "x" * minimum
     assert reply.usage.thinking_tokens == minimum
@@ -286,7 +286,8 @@ def test_a_full_context_closes_the_thought_and_keeps_the_answer(
         long = model.encode("<think>" + THOUGHT)
         scripted(model, monkeypatch, long, [*model.encode(ANSWER), end(model)])
         reply = model.ask("?", loop_guard=False)
-        cut = model.ask("?", max_tokens=50)
+        cut = model.ask("?", max_tokens=40)
+        short = model.ask("?", max_tokens=3)
 
     assert (reply.text, reply.thought_ended_by, reply.finish_reason) == (ANSWER, "context", "stop")
     assert (
@@ -294,7 +295,10 @@ def test_a_full_context_closes_the_thought_and_keeps_the_answer(
         - sum((reply.usage.prompt_tokens, reply.usage.thinking_tokens, reply.usage.forced_tokens))
         >= 600 // 8
     )
-    assert (cut.finish_reason, cut.thought_ended_by, cut.text) == ("length", "", "")
+    # So does max_tokens: a quarter of it is for the answer.
+    assert (cut.text, cut.thought_ended_by, cut.finish_reason) == (ANSWER, "length", "stop")
+    assert cut.usage.thinking_tokens == 40 - 40 // 4 - 1
+    assert (short.finish_reason, short.thought_ended_by, short.text) == ("length", "", "")
 
 
 def test_a_sentence_that_does_not_fit_ends_the_text(
@@ -394,9 +398,37 @@ def test_an_answer_that_goes_round_ends(model: Qwen3, monkeypatch: pytest.Monkey
 
 
 def test_the_loop_guard_can_be_turned_off(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted(model, monkeypatch, model.encode("<think>" + CIRCLE * 200))
+    scripted(model, monkeypatch, model.encode("<think>" + CIRCLE * 200), [end(model)])
     thought = model.ask("?", loop_guard=False, max_tokens=1500)
     raw = model.ask("?", raw=True, loop_guard=False, max_tokens=1500)
 
-    assert (thought.finish_reason, thought.usage.thinking_tokens) == ("length", 1499)
+    assert (thought.thought_ended_by, thought.usage.thinking_tokens) == ("length", 1124)
     assert (raw.finish_reason, raw.usage.answer_tokens) == ("length", 1500)
+
+
+@pytest.mark.parametrize("budget", [0, 16, 64, 256, None])
+def test_budgets_of_thoughts_that_tiny_thinks(tiny: Qwen3, budget: int | None) -> None:
+    generation = tiny.stream(
+        "What is 1234 + 5678?", thinking_budget=budget, sampling=Sampling(temperature=0)
+    )
+    events, reply = read(generation)
+    thinks = budget != 0
+    sentence, request = tiny.encode(EARLY_STOP), generation.request
+
+    assert request is not None
+    assert (reply.usage.thinking_tokens > 0) == thinks
+    assert reply.usage.thinking_tokens <= (budget if budget is not None else 1000)
+    cut = reply.thought_ended_by == "budget" and thinks
+    assert cut or budget != 16  # its thoughts about a sum are longer than that
+    assert occurrences(sentence, request.said) == cut
+    assert reply.usage.forced_tokens == (len(sentence) if cut else 0)
+    assert reply.finish_reason == "stop"
+    streamed_equals_final(events, reply)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[Qwen3]:
+    if not (hub.TINY / "model.safetensors").exists():
+        pytest.skip("tiny is not part of this checkout")
+    with qwen3_mlx.load("tiny") as model:
+        yield model

@@ -60,8 +60,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     _add_input(parser)
     options.add_model(parser)
     options.add_thinking(parser)
+    options.add_overflow(parser)
     options.add_memory(parser)
     options.add_agent(parser)
+    parser.add_argument(
+        "--save-prefix", action="store_true",
+        help="keep what was read of the --system text on disk, for every later call with it",
+    )  # fmt: skip
     parser.add_argument("--verbose", action="store_true", help="say where the memory goes")
     parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds")
     parser.add_argument(
@@ -113,9 +118,15 @@ def run(args: argparse.Namespace) -> int:
         clipboard.check(copies=args.copy, pastes=args.paste)
     prompt = _prompt(args)
     name = options.chosen_model(args)
-    with Asker(name, options.memory(args), agent=args.agent and not args.verbose) as asker:
+    keeps = args.save_prefix
+    if keeps and (args.raw or not args.system):
+        raise OptionError('--save-prefix keeps a system prompt: add --system "…", without --raw')
+    own = args.verbose or keeps
+    with Asker(name, options.memory(args), agent=args.agent and not own) as asker:
         if args.verbose:
             _tell_plan(asker)
+        if keeps:
+            asker.model.save_prefix(system=args.system)
         reply, interrupted = _listen(Answer(asker, prompt, wishes(args)), streams=not args.json)
     if args.json:
         print(json.dumps(as_json(reply), ensure_ascii=False, indent=2), flush=True)
@@ -140,6 +151,7 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
         "thinking_budget": args.budget,
         "min_thinking": args.min_thinking or None,
         "loop_guard": None if args.loop_guard else False,
+        "overflow": None if args.overflow == "error" else args.overflow,
     }
     return {name: value for name, value in stated.items() if value is not None}
 

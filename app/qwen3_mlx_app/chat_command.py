@@ -52,6 +52,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_model(parser)
+    options.add_budget(parser)
+    options.add_overflow(parser)
     options.add_memory(parser)
     parser.add_argument(
         "--plain",
@@ -184,10 +186,11 @@ def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Sess
         sampling=settings.sampling() if flags == Sampling() else flags,
         max_tokens=args.max_tokens or settings.max_tokens or None,
         seed=args.seed,
+        overflow=args.overflow,
     )
     store, trouble = _store(args)
     session = Session(load, chosen, store=store, trouble=trouble)
-    session.state.budget = settings.budget or None
+    session.state.budget = settings.budget or None if args.budget is None else args.budget
     session.state.view = next(view for view in VIEWS if view == settings.thoughts)
     return session
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
 from qwen3_mlx.catalogue import entries, find
+from qwen3_mlx.context import with_context
 from qwen3_mlx.errors import ModelNotFoundError, OptionError
 from qwen3_mlx.machines import Machine, memory_size, named, this_machine, with_memory
 from qwen3_mlx.memory import make_plan, parse_bytes
@@ -69,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     context = _context(subject, args.context)
     if args.memory_limit is not None or args.slots is not None:
         limit = args.memory_limit and parse_bytes(args.memory_limit)
-        plan = make_plan(subject.config, subject.sizes, limit, context, slots=args.slots)
+        plan = make_plan(
+            subject.config, subject.sizes, limit, context, slots=args.slots, prefix=None
+        )
         _print(
             args, fit_report.limited(subject, plan), fit_report.plan_json(plan)
         )  # fmt: skip
@@ -98,10 +101,8 @@ def _machine(on: str | None, memory: str | None) -> Machine:
 
 def _context(subject: Subject, context: int | None) -> int:
     most = subject.config.max_positions
-    if context is not None and not 0 < context <= most:
-        raise OptionError(
-            f"the context is {context:,} tokens, and {subject.name} has from 1 to {most:,}"
-        )
+    if context is not None:
+        with_context(subject.config, context)  # refuses what no model can be stretched to
     return context or min(most, DEFAULT_CONTEXT)
 
 

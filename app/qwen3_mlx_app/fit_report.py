@@ -104,6 +104,8 @@ def _parts(plan: Plan) -> list[tuple[str, int, str]]:
         ("KV cache", plan.kv_bytes, f"{plan.context:,} tokens"),
         ("work", plan.workspace_bytes, f"prompts read {plan.chunk:,} tokens at a time"),
     ]
+    if plan.prefix_bytes:
+        rows.insert(2, ("texts read before", plan.prefix_bytes, "a conversation goes on at once"))
     if plan.slots:
         rows.append(("experts in memory", plan.slots_bytes, _slots(plan)))
     if plan.scratch:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:  # typing and dataclasses would be a third of what a warm `ask
 __all__ = [
     "HelpFormatter",
     "add_agent",
+    "add_budget",
+    "add_length",
     "add_memory",
     "add_model",
+    "add_overflow",
     "add_sampling",
     "add_thinking",
     "chosen_model",
@@ -79,21 +82,30 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
-    """--memory-limit, --context and --slots."""
+    """--memory-limit, --context, --slots and --kv-bits."""
     group = parser.add_argument_group(
         "memory", "Experts that do not fit stay on disk; the answers are the same."
     )
     group.add_argument(
         "--memory-limit", metavar="SIZE", help="use at most so much memory, such as 10GB"
     )
-    group.add_argument(
-        "--context", type=tokens, metavar="N",
-        help="tokens that the conversation may have, such as 8192 or 32k (default: the model's, "
-        "8192 under a limit)",
-    )  # fmt: skip
+    add_length(group)
     group.add_argument(
         "--slots", type=int, metavar="N",
         help="experts of each layer to keep in memory, instead of what the limit allows",
+    )  # fmt: skip
+
+
+def add_length(parser: argparse._ActionsContainer) -> None:
+    """--context and --kv-bits."""
+    parser.add_argument(
+        "--context", type=tokens, metavar="N",
+        help="tokens that the conversation may have, such as 8192 or 32k (default: the model's, "
+        "8192 under a limit); beyond the native length YaRN is on, up to four times of it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kv-bits", type=int, choices=(8, 4),
+        help="keep the KV cache in 8 or 4 bits: less memory for long texts",
     )  # fmt: skip
 
 
@@ -120,15 +132,12 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
 
 def memory(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `load` that the flags of `add_memory` state."""
-    return {name: getattr(args, name) for name in ("memory_limit", "context", "slots")}
+    return {name: getattr(args, name) for name in ("memory_limit", "context", "slots", "kv_bits")}
 
 
 def add_thinking(parser: argparse.ArgumentParser) -> None:
     """--budget, --min-thinking and --no-loop-guard."""
-    parser.add_argument(
-        "--budget", type=int, metavar="N",
-        help="end the thought after N tokens and answer from it; 0 does not think",
-    )  # fmt: skip
+    add_budget(parser)
     parser.add_argument(
         "--min-thinking", type=int, metavar="N", default=0,
         help="do not let the thought end before N tokens",
@@ -136,6 +145,23 @@ def add_thinking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-loop-guard", dest="loop_guard", action="store_false",
         help="let a text that goes round in circles go on",
+    )  # fmt: skip
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """--budget."""
+    parser.add_argument(
+        "--budget", type=int, metavar="N",
+        help="end the thought after N tokens and answer from it; 0 does not think",
+    )  # fmt: skip
+
+
+def add_overflow(parser: argparse.ArgumentParser) -> None:
+    """--overflow."""
+    parser.add_argument(
+        "--overflow", choices=("error", "drop-oldest"), default="error",
+        help="what happens to a conversation that is too long for the context: an error "
+        "(default), or its oldest turns are left out, which a note tells",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.mask import masked
 from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler, odds_of
+from qwen3_mlx.memory import chunk_at
 from qwen3_mlx.model.compiled import CompiledStep
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
@@ -44,9 +45,9 @@ class Prefilling:
         kv: KVCache | None = None,
         penalties: Penalties | None = None,
     ) -> None:
-        self.request, self.kv = request, kv or KVCache(model.config)
+        self.request, self._text = request, request.text
+        self.kv = kv or KVCache(model.config, room=len(self._text))
         self.begins = not request.said
-        self._text = request.text
         self._model, self._vocab, self._chunk = model, vocab, chunk
         if penalties is None and request.rule.penalises:
             penalties = Penalties([request.rule], [request.prompt], vocab)
@@ -57,7 +58,7 @@ class Prefilling:
     def advance(self) -> mx.array | None:
         """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
         start = self.kv.length
-        chunk = mx.array([self._text[start : start + self._chunk]])
+        chunk = mx.array([self._text[start : start + chunk_at(start, self._chunk)]])
         hidden = self._model.hidden(chunk, self.kv, last_only=True)
         drawn = None
         if self.kv.length < len(self._text):

@@ -113,6 +113,21 @@ class Engine:
         """The model; use its arrays inside `call` only."""
         return self._model
 
+    @property
+    def prefixes(self) -> PrefixTree:
+        """What has been read; use it inside `call` only."""
+        return self._prefixes
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether there are texts to read while idle; use it inside `call` only."""
+        return self._idle.busy
+
+    @property
+    def prefix_bytes(self) -> int:
+        """The bound of what has been read; 0 keeps nothing."""
+        return self._prefix_bytes
+
     def close(self) -> None:
         """Cancel what runs, end the thread and let the weights go. May be called twice."""
         if not self._closed:

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.prefix import PrefixTree
+from qwen3_mlx.memory import chunk_at
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 __all__ = ["IdleReader"]
@@ -44,10 +45,11 @@ class IdleReader:
         """Read one chunk."""
         ids = self._texts[-1]
         if self._kv is None:
-            self._kv = self._tree.take(ids, len(ids)) or KVCache(self._model.config)
+            known = self._tree.take(ids, len(ids))
+            self._kv = known or KVCache(self._model.config, room=len(ids))
         start = self._kv.length
         if start < len(ids):
-            chunk = ids[start : start + self._chunk]
+            chunk = ids[start : start + chunk_at(start, self._chunk)]
             self._model.hidden(mx.array([list(chunk)]), self._kv)
             mx.eval(self._kv.arrays())
             self.read_tokens += len(chunk)

@@ -9,29 +9,32 @@ A shorter text starts later: its first `pad` positions are filler that the mask 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import mlx.core as mx
 
+from qwen3_mlx.model.attention import Held
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.model.packed import PackedKV, pack
 
-__all__ = ["KVCache", "Layers"]
+__all__ = ["KVCache", "Layers", "cut"]
 
-#: Keys and values (B, K, S, C) of each layer.
-Layers: TypeAlias = list[tuple[mx.array, mx.array]]
+#: The arrays of each layer, all of them (B, K, S, …): keys and values, or packed three of each.
+Layers: TypeAlias = list[tuple[mx.array, ...]]
 
 
 class KVCache:
     """Keys and values, growing in steps so that appending rarely copies.
 
-    Each layer holds two buffers (B, K, capacity, C). New tokens are written in place; only
-    every `step` tokens larger buffers are made and the old ones copied.
+    Each layer holds two buffers (B, K, capacity, C), or six of packed numbers where the config
+    says so. New tokens are written in place; only every `step` tokens larger buffers are made
+    and the old ones copied. `room` is for how many positions there is to be place at first.
     """
 
-    def __init__(self, config: ModelConfig, step: int = 256) -> None:
-        self._config, self._step = config, step
-        self._buffers: list[tuple[mx.array, mx.array] | None] = [None] * config.layers
+    def __init__(self, config: ModelConfig, step: int = 256, room: int = 0) -> None:
+        self._config, self._step, self._first_room = config, step, room
+        self._buffers: list[tuple[mx.array, ...] | None] = [None] * config.layers
         self.length = 0
         self.pads = [0]
         self._starts: mx.array | None = None  # pads on the device, where there are any
@@ -44,25 +47,19 @@ class KVCache:
         made = cls(config, step)
         capacity = -(-max(room, length) // step) * step
         for layer in range(config.layers):
-            joined = []
-            for side in (0, 1):
-                parts = [piece[layer][side] for piece in pieces]
-                B, K, _, C = parts[0].shape
-                joined.append(
-                    mx.concatenate(
-                        [*parts, mx.zeros((B, K, capacity - length, C), parts[0].dtype)], axis=2
-                    )
-                )
-            made._buffers[layer] = (joined[0], joined[1])
+            arrays = zip(*(piece[layer] for piece in pieces), strict=True)
+            made._buffers[layer] = tuple(
+                mx.concatenate([*parts, _empty(parts[0], capacity - length)], axis=2)
+                if len(parts) > 1 or capacity > length
+                else parts[0]
+                for parts in arrays
+            )
         made.length = length
         return made
 
     def piece(self, start: int, end: int) -> Layers:
         """The positions from start to end of one row, copied."""
-        return [
-            (mx.contiguous(k[:, :, start:end]), mx.contiguous(v[:, :, start:end]))
-            for k, v in self._filled()
-        ]
+        return cut(self._filled(), start, end)
 
     @property
     def bytes_per_token(self) -> int:
@@ -82,15 +79,23 @@ class KVCache:
             raise ValueError("a padded batch decodes one token at a time")
         return (mx.arange(self.length + 1) >= self._starts[:, None])[:, None, None]
 
-    def update(self, layer: int, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def update(self, layer: int, keys: mx.array, values: mx.array) -> Held:
         """Append (B, K, L, C) to a layer; all of it so far, (B, K, S, C). Layers go in order."""
         start, end = self.length, self.length + keys.shape[2]
-        held_keys, held_values = self._room(layer, end, keys)
-        held_keys[:, :, start:end] = keys
-        held_values[:, :, start:end] = values
+        bits, group = self._config.kv_bits, self._config.kv_group
+        new: tuple[mx.array, ...] = keys, values
+        if bits is not None:
+            new = (*pack(keys, bits, group), *pack(values, bits, group))
+        held = self._room(layer, end, new)
+        for buffer, part in zip(held, new, strict=True):
+            buffer[:, :, start:end] = part
         if layer == self._config.layers - 1:
             self.length = end
-        return held_keys[:, :, :end], held_values[:, :, :end]
+        filled = [buffer[:, :, :end] for buffer in held]
+        if bits is None:
+            return filled[0], filled[1]
+        return PackedKV((filled[0], filled[1], filled[2]), (filled[3], filled[4], filled[5]),
+                        bits, group)  # fmt: skip
 
     def trim(self, length: int) -> None:
         """Forget all but the first `length` positions."""
@@ -98,7 +103,7 @@ class KVCache:
 
     def arrays(self) -> list[mx.array]:
         """The buffers, for evaluation and for counting bytes."""
-        return [array for pair in self._buffers if pair is not None for array in pair]
+        return [array for held in self._buffers if held is not None for array in held]
 
     def keep(self, rows: Sequence[int]) -> KVCache:
         """A cache of these rows only, without the fillers that none of them needs."""
@@ -106,8 +111,7 @@ class KVCache:
         index = mx.array(list(rows))
         kept = self._like([self.pads[row] - skip for row in rows], self.length - skip)
         kept._buffers = [
-            (k[index, :, skip : self.length], v[index, :, skip : self.length])
-            for k, v in self._filled()
+            tuple(array[index, :, skip:] for array in arrays) for arrays in self._filled()
         ]
         return kept
 
@@ -117,8 +121,8 @@ class KVCache:
         pads = [pad + length - one.length for one in (self, other) for pad in one.pads]
         joined = self._like(pads, length)
         joined._buffers = [
-            (_stack(k, other_k, length), _stack(v, other_v, length))
-            for (k, v), (other_k, other_v) in zip(self._filled(), other._filled(), strict=True)
+            tuple(_stack(*pair, length) for pair in zip(mine, others, strict=True))
+            for mine, others in zip(self._filled(), other._filled(), strict=True)
         ]
         return joined
 
@@ -128,27 +132,34 @@ class KVCache:
         made._starts = mx.array(pads) if any(pads) else None
         return made
 
-    def _filled(self) -> list[tuple[mx.array, mx.array]]:
+    def _filled(self) -> Layers:
         """Each layer's buffers up to the present length."""
-        return [
-            (pair[0][:, :, : self.length], pair[1][:, :, : self.length])
-            for pair in self._buffers
-            if pair is not None
-        ]
+        held = (arrays for arrays in self._buffers if arrays is not None)
+        return [tuple(array[:, :, : self.length] for array in arrays) for arrays in held]
 
-    def _room(self, layer: int, end: int, like: mx.array) -> tuple[mx.array, mx.array]:
+    def _room(self, layer: int, end: int, like: Iterable[mx.array]) -> tuple[mx.array, ...]:
         """The layer's buffers, with room for `end` positions."""
         held = self._buffers[layer]
         if held is not None and held[0].shape[2] >= end:
             return held
-        capacity = -(-end // self._step) * self._step
-        B, K, _, C = like.shape
-        grown = mx.zeros((B, K, capacity, C), like.dtype), mx.zeros((B, K, capacity, C), like.dtype)
+        capacity = -(-max(end, self._first_room) // self._step) * self._step
+        grown = tuple(_empty(array, capacity) for array in like)
         if held is not None:
             for new, old in zip(grown, held, strict=True):
                 new[:, :, : self.length] = old[:, :, : self.length]
         self._buffers[layer] = grown
         return grown
+
+
+def cut(layers: Layers, start: int, end: int) -> Layers:
+    """The positions from start to end, copied."""
+    return [tuple(mx.contiguous(array[:, :, start:end]) for array in arrays) for arrays in layers]
+
+
+def _empty(like: mx.array, length: int) -> mx.array:
+    """Zeros (B, K, length, …) like an array (B, K, S, …)."""
+    B, K, _, C = like.shape
+    return mx.zeros((B, K, length, C), like.dtype)
 
 
 def _stack(first: mx.array, second: mx.array, length: int) -> mx.array:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
-from qwen3_mlx.engine.kv import KVCache, Layers
+from qwen3_mlx.engine.kv import KVCache, Layers, cut
 from qwen3_mlx.model.config import ModelConfig
 
 __all__ = ["PrefixTree", "default_bound"]
@@ -27,7 +27,7 @@ __all__ = ["PrefixTree", "default_bound"]
 
 @dataclass(eq=False, slots=True)
 class _Node:
-    """Consecutive tokens: their ids, and for each layer keys and values (1, K, S, C)."""
+    """Consecutive tokens: their ids, and what the cache of one row holds of them."""
 
     ids: tuple[int, ...]
     layers: Layers
@@ -69,7 +69,11 @@ class PrefixTree:
         length = most - left
         if not length:
             return None
-        pieces = [[(k[:, :, :n], v[:, :, :n]) for k, v in node.layers] for node, n in path if n]
+        pieces = [
+            [tuple(array[:, :, :n] for array in arrays) for arrays in node.layers]
+            for node, n in path
+            if n
+        ]
         return KVCache.of(self._config, pieces, length, len(ids))
 
     def put(self, ids: Sequence[int], kv: KVCache) -> None:
@@ -87,8 +91,8 @@ class PrefixTree:
         end = min(len(ids), most)
         if end > known:
             node = self._branch(path)
+            self._shrink(most - (end - known), node)
             self._add(node, ids[known:end], kv.piece(known, end))
-        self._shrink(most)
 
     def clear(self) -> None:
         """Let everything go."""
@@ -112,15 +116,18 @@ class PrefixTree:
         node, known = path[-1]
         if known == len(node.ids):
             return node
-        head = _Node(node.ids[:known], _piece(node.layers, 0, known), node.parent)
+        head = _Node(node.ids[:known], [], node.parent, used=self._clock)
         assert node.parent is not None
         node.parent.children[node.ids[0]] = head
-        head.used = self._clock
-        node.layers = _piece(node.layers, known, len(node.ids))
+        whole, node.layers = node.layers, []
+        while whole:  # layer by layer, so that no more than one is held twice
+            layer = [whole.pop(0)]
+            (front,), (back,) = cut(layer, 0, known), cut(layer, known, len(node.ids))
+            mx.eval(front, back)
+            head.layers.append(front)
+            node.layers.append(back)
         node.ids, node.parent = node.ids[known:], head
         head.children[node.ids[0]] = node
-        # Without this the halves would hold on to the whole that they are cut from.
-        mx.eval([array for each in (head, node) for pair in each.layers for array in pair])
         return head
 
     def _add(self, parent: _Node, ids: Sequence[int], layers: Layers) -> None:
@@ -128,20 +135,23 @@ class PrefixTree:
         self.tokens += len(ids)
         mx.async_eval([array for pair in layers for array in pair])
 
-    def _shrink(self, most: int) -> None:
-        """Let ends of texts go, the ones not used for longest first."""
+    def _shrink(self, most: int, spared: _Node) -> None:
+        """Let ends of texts go, the ones not used for longest first; not what leads to a node.
+
+        A text's own beginning and what is added to it fit together, so there is always one.
+        """
         while self.tokens > most:
-            leaf = min(self._leaves(), key=lambda node: node.used)
+            leaf = min(self._leaves(spared), key=lambda node: node.used)
             assert leaf.parent is not None
             del leaf.parent.children[leaf.ids[0]]
             self.tokens -= len(leaf.ids)
 
-    def _leaves(self) -> list[_Node]:
+    def _leaves(self, spared: _Node) -> list[_Node]:
         leaves, open_nodes = [], [self._root]
         while open_nodes:
             node = open_nodes.pop()
             open_nodes.extend(node.children.values())
-            if not node.children and node.parent is not None:
+            if not node.children and node is not spared and node.parent is not None:
                 leaves.append(node)
         return leaves
 
@@ -158,9 +168,3 @@ def _common(known: Sequence[int], ids: Sequence[int], start: int) -> int:
     if tuple(ids[start : start + most]) == tuple(known[:most]):
         return most
     return next(n for n in range(most) if known[n] != ids[start + n])
-
-
-def _piece(layers: Layers, start: int, end: int) -> Layers:
-    return [
-        (mx.contiguous(k[:, :, start:end]), mx.contiguous(v[:, :, start:end])) for k, v in layers
-    ]

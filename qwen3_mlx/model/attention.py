@@ -8,15 +8,19 @@ scores softmax(q kᵀ / √C)   each group of H / K query heads shares a key/val
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import mlx.core as mx
 
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.linear import Matrix
+from qwen3_mlx.model.packed import PackedKV, attend_packed
 from qwen3_mlx.model.rope import Rope
 
-__all__ = ["Attention", "KVStore"]
+__all__ = ["Attention", "Held", "KVStore"]
+
+#: Keys and values (B, K, S, C) of a layer, as they are or packed.
+Held: TypeAlias = tuple[mx.array, mx.array] | PackedKV
 
 
 class KVStore(Protocol):
@@ -26,7 +30,7 @@ class KVStore(Protocol):
     def offset(self) -> int | mx.array:
         """The position of the first new token: one number, or one for each row (B,)."""
 
-    def update(self, layer: int, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def update(self, layer: int, keys: mx.array, values: mx.array) -> Held:
         """Append (B, K, L, C) and return everything so far, (B, K, S, C)."""
 
     def mask(self, length: int) -> mx.array | str | None:
@@ -71,12 +75,13 @@ class Attention:
         qk = self.rope(qk, offset)
         return qk[:, :H], qk[:, H:], joined[:, HK:]
 
-    def attend(
-        self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
-    ) -> mx.array:
+    def attend(self, q: mx.array, held: Held, mask: mx.array | str | None) -> mx.array:
         """Mix the values: (B, H, L, C) over (B, K, S, C) -> (B, L, H C), before `out`."""
         B, _, L, _ = q.shape
-        mixed = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
+        if isinstance(held, PackedKV):
+            mixed = attend_packed(q, held, self.scale, mask)
+        else:
+            mixed = mx.fast.scaled_dot_product_attention(q, *held, scale=self.scale, mask=mask)
         return mixed.swapaxes(1, 2).reshape(B, L, -1)
 
     def arrays(self) -> list[mx.array]:

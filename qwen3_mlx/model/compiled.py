@@ -48,8 +48,7 @@ class CompiledStep:
         x, q, k, v = self._enter(ids, offset)
         last = len(self._blocks) - 1
         for layer, block in enumerate(self._blocks):
-            keys, values = cache.update(layer, k, v)
-            mixed = block.attention.attend(q, keys, values, mask)
+            mixed = block.attention.attend(q, cache.update(layer, k, v), mask)
             if layer < last:
                 x, q, k, v = self._bridges[layer](x, mixed, offset)
         return self._leave(x, mixed, offset)

@@ -85,6 +85,8 @@ class ModelConfig:
     dense_layers: tuple[int, ...] = ()
     quantization: Quantization | None = None
     quantization_overrides: tuple[tuple[str, Quantization | None], ...] = ()
+    #: How the KV cache is kept: None as it is computed, or packed to 8 or 4 bits.
+    kv_bits: int | None = None
 
     def is_moe(self, layer: int) -> bool:
         """Whether this layer's MLP is a router with experts (the rule of Transformers)."""
@@ -95,8 +97,19 @@ class ModelConfig:
         )
 
     def kv_bytes_per_token(self, itemsize: int = 2) -> int:
-        """Bytes that one token takes in the KV cache, all layers together."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
+        """Bytes that one token takes in the KV cache, all layers together.
+
+        `itemsize` is that of the activations; packed, a group has a scale and a bias of 2 bytes.
+        """
+        head = self.head_dim * itemsize
+        if self.kv_bits is not None:
+            head = self.head_dim * self.kv_bits // 8 + 4 * (self.head_dim // self.kv_group)
+        return 2 * self.layers * self.kv_heads * head
+
+    @property
+    def kv_group(self) -> int:
+        """Channels that share a scale in a packed KV cache; 0 if the heads cannot be packed."""
+        return next((size for size in (64, 32) if self.head_dim % size == 0), 0)
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:

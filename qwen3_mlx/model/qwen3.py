@@ -119,10 +119,10 @@ class Qwen3Model:
         offset, mask = cache.offset, cache.mask(ids.shape[1])
         for layer, block in enumerate(self.blocks):
             q, k, v = block.before(x, offset)
-            keys, values = cache.update(layer, k, v)
+            held = cache.update(layer, k, v)
             if last_only and ids.shape[1] > 1 and layer == len(self.blocks) - 1:
                 x, q, mask = x[:, -1:], q[:, :, -1:], None  # the last may see all before it
-            x = block.after(x, block.attention.attend(q, keys, values, mask))
+            x = block.after(x, block.attention.attend(q, held, mask))
         return x
 
     def logits(self, hidden: mx.array) -> mx.array:

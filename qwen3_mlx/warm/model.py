@@ -12,6 +12,7 @@ from qwen3_mlx.errors import AgentGoneError, EngineError
 from qwen3_mlx.events import Done, Event, Failed, Loading, Reply, TextDelta
 from qwen3_mlx.interface import Generation, Message, ModelInfo
 from qwen3_mlx.mailbox import Mailbox
+from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm import link
 from qwen3_mlx.warm.codec import event_of, made, plain
 from qwen3_mlx.warm.wire import WireError
@@ -79,12 +80,19 @@ class WarmModel(Asking):
                 return generation
         return self._here("the agent does not answer").stream(prompt, **wishes)
 
-    def prepare(self, messages: Sequence[Message], system: str | None = None) -> None:
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        system: str | None = None,
+        tools: Sequence[AnyTool] = (),
+    ) -> None:
         """Have the agent read a conversation while it has nothing else to do."""
         if self._local is not None:
-            self._local.prepare(messages, system)
+            self._local.prepare(messages, system, tools)
             return
-        asked = {"messages": plain(messages), "system": system}
+        asked: dict[str, Any] = {"messages": plain(messages), "system": system}
+        if tools:
+            asked["tools"] = [plain(tool.schema) for tool in tools_of(tools)]
         link.tell({"do": "prepare", **link.wanted(self._name, self._load), **asked})
 
     def close(self) -> None:

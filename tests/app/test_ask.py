@@ -161,3 +161,31 @@ def test_a_budget_on_the_command_line(model: str, capsys: pytest.CaptureFixture[
 
     assert main([*asked, "--budget", "-3"]) == 2
     assert "thinking_budget is -3" in capsys.readouterr().err
+
+
+def test_what_was_read_of_a_system_prompt_is_kept(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["ask", "-m", model, "--seed", "1", "--max-tokens", "3", "--json", "--no-think"]
+    system = ["--system", "You answer briefly. " * 9]
+    cached = []
+    for flags in (["--save-prefix"], [], ["--kv-bits", "8"]):
+        assert main([*ask, *system, *flags, "hi"]) == 0
+        reply = json.loads(capsys.readouterr().out)
+        cached.append(reply["usage"]["cached_tokens"] > 150)
+    assert cached == [True, True, False]
+    assert main([*ask, "--save-prefix", "hi"]) == 2
+    assert "--save-prefix keeps a system prompt" in capsys.readouterr().err
+
+
+def test_a_context_beyond_the_native_length_is_told(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["ask", "-m", model, "--seed", "1", "--max-tokens", "3", "hi", "--context"]
+    assert main([*ask, "8k"]) == 0
+    assert "YaRN is on with factor 2" in capsys.readouterr().err
+    assert main([*ask, "20000"]) == 2
+    err = capsys.readouterr().err
+    assert "20,000 tokens, and must be from 1 to 16,384" in err
+    assert "trained on 4,096" in err
+    assert main([*ask, "64", "--overflow", "drop-oldest"]) == 0

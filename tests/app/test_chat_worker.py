@@ -11,7 +11,7 @@ import pytest
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Event, Failed, Loading, Reply, TextDelta
 from qwen3_mlx.testing import Answer, FakeModel
-from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Phase
 from qwen3_mlx_app.tui.worker import Envelope, Job, Worker
 
@@ -168,3 +168,24 @@ def test_a_load_failure_is_told_once() -> None:
     event = worker.drain()[-1].event
     assert isinstance(event, LoadFailed)
     worker.close()
+
+
+def test_a_turn_is_read_ahead_for_the_next() -> None:
+    """When an answer has come, the model may read the conversation while nobody waits."""
+    model = FakeModel([Answer("Four.", thinking="2 and 2"), "Five."])
+    session = Session(lambda progress: model, ChatOptions(system="Be brief."))
+    session.start()
+
+    def read_ahead(times: int) -> bool:
+        session.drain()
+        return len(model.prepared) == times
+
+    for number, text in enumerate(("2 + 2?", "and one?"), 1):
+        session.send(text)
+        until(lambda number=number: read_ahead(number))  # type: ignore[misc]
+    session.close()
+
+    assert [[m["content"] for m in messages] for messages in model.prepared] == [
+        ["2 + 2?", "Four."], ["2 + 2?", "Four.", "and one?", "Five."],
+    ]  # fmt: skip
+    assert model.prepared[0][1]["reasoning_content"] == "2 and 2"

@@ -19,6 +19,15 @@ from checkpoints import write_checkpoint
 
 GOLDEN = Path(__file__).with_name("golden.npz")
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+PROMPT_TOKENS, GREEDY_TOKENS, KEPT_ROWS = 96, 32, 24
+
+
+def stretched(factor: int) -> dict[str, Any]:
+    """YaRN over exactly the positions that prompt and greedy tokens take."""
+    length = PROMPT_TOKENS + GREEDY_TOKENS
+    scaling = YARN | {"factor": float(factor), "original_max_position_embeddings": length // factor}
+    return {"rope_scaling": scaling, "max_position_embeddings": length}
+
 
 #: What `write_checkpoint` is called with; the base model has head_dim 32 with hidden 64 / 4 heads.
 CASES: dict[str, dict[str, Any]] = {
@@ -35,9 +44,11 @@ CASES: dict[str, dict[str, Any]] = {
     "moe-mlp-only": {"moe": True, "mlp_only_layers": [1]},
     "moe-sparse-step-2": {"moe": True, "decoder_sparse_step": 2},
     "moe-yarn": {"moe": True, "rope_scaling": YARN, "max_position_embeddings": 256},
+    "dense-2x": stretched(2),
+    "dense-4x": stretched(4),
+    "moe-2x": {"moe": True, **stretched(2)},
+    "moe-4x": {"moe": True, **stretched(4)},
 }  # fmt: skip
-
-PROMPT_TOKENS, GREEDY_TOKENS, KEPT_ROWS = 96, 32, 24
 
 
 def prompt() -> list[int]:

@@ -165,6 +165,7 @@ class Talk:
         prepare = getattr(model, "prepare", None)
         if prepare is not None:
             given = {name: wish.get(name) for name in ("messages", "system")}
+            given["tools"] = wish.get("tools") or []
             prepare(**arguments(prepare, given))
         self._frames.send({"ok": True})
 

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_mlx_app import options
+
 if TYPE_CHECKING:
     from qwen3_mlx_app.bench.launches import Launches
     from qwen3_mlx_app.bench.measure import Plan
@@ -62,6 +64,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--sampled", action="store_true", help="draw with Qwen's settings instead of greedily"
     )
+    options.add_length(parser)
     parser.add_argument("--no-cold", action="store_true", help="start no fresh processes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--plot", metavar="F.svg", help="draw speed over prompt length")
@@ -90,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _results(args: argparse.Namespace) -> Results:
-    from qwen3_mlx_app import options
     from qwen3_mlx_app.bench import machine
     from qwen3_mlx_app.bench.measure import measure
     from qwen3_mlx_app.bench.report import Results
@@ -100,10 +102,14 @@ def _results(args: argparse.Namespace) -> Results:
     plan = _plan(args)
     name = options.chosen_model(args)
     folder = fetch(name)
-    mine = Ours(folder, args.dtype, sampled=args.sampled)
+    mine = Ours(
+        folder, args.dtype, sampled=args.sampled, context=args.context, kv_bits=args.kv_bits
+    )
     sides: list[Side] = [mine]
     try:
         mine.load()  # a model that cannot be used should say so before anything is measured
+        for notice in mine.notices:
+            print(f"note: {notice}", file=sys.stderr)
         if args.against:
             from qwen3_mlx_app.bench.peer import MlxLm
 

@@ -23,8 +23,9 @@ import mlx.core as mx
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
 from qwen3_mlx.events import FinishReason
-from qwen3_mlx.loading import Parts, read_parts, read_weights
+from qwen3_mlx.loading import Parts, read_parts
 from qwen3_mlx.presets import THINKING
+from qwen3_mlx.streaming import Keeper
 
 __all__ = ["Ours", "Side", "Solo", "cold_command", "cold_process", "prompt_ids"]
 
@@ -99,8 +100,18 @@ class Ours:
 
     name = "qwen3-mlx"
 
-    def __init__(self, folder: Path, dtype: str | None = None, *, sampled: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str | None = None,
+        *,
+        sampled: bool = False,
+        context: int | None = None,
+        kv_bits: int | None = None,
+    ) -> None:
         self._folder, self._dtype = folder, dtype
+        self._context, self._kv_bits = context, kv_bits
+        self.notices: list[str] = []
         self._rule = THINKING if sampled else DrawRule()
         self._engine: Engine | None = None
         self._parts: Parts
@@ -120,7 +131,13 @@ class Ours:
         self.close()
         began = time.perf_counter()
         parts = self._parts = read_parts(self._folder)
-        self._engine = Engine(lambda: read_weights(parts, self._dtype), vocab=parts.tokenizer.size)
+        keeper = Keeper(parts, self._dtype, context=self._context, kv_bits=self._kv_bits)
+        self.notices = keeper.notices
+        self._engine = Engine(
+            lambda: keeper.read(lambda nbytes: None),
+            vocab=parts.tokenizer.size,
+            **keeper.engine_options,
+        )
         return time.perf_counter() - began
 
     def solo(self, prompt: int, generate: int, seed: int) -> Solo:
@@ -153,7 +170,9 @@ class Ours:
         return time.perf_counter() - began
 
     def cold_command(self) -> list[str]:
-        return cold_command(self._folder)
+        flags = {"--context": self._context, "--kv-bits": self._kv_bits}
+        given = [str(each) for pair in flags.items() if pair[1] for each in pair]
+        return [*cold_command(self._folder), *given]
 
     def close(self) -> None:
         if self._engine is not None:

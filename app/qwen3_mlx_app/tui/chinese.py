@@ -38,6 +38,7 @@ WORDS: dict[str, str] = {
     "ended by you": "由你结束",
     "ended: it went round in circles": "已结束：内容在重复",
     "ended: the context is full": "已结束：上下文已满",
+    "ended: the rest is for the answer": "已结束：其余篇幅留给回答",
     "Waiting for the model…": "等待模型…",
     "Reading…": "阅读中…",
     "Reading {done:,} / {total:,} tokens…": "阅读中 {done:,} / {total:,} 个 token…",

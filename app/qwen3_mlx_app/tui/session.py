@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qwen3_mlx.errors import EngineError, PromptError
-from qwen3_mlx.events import Loading
-from qwen3_mlx.interface import ChatModel, Generation, Message, Sampling
+from qwen3_mlx.events import Done, Loading
+from qwen3_mlx.interface import ChatModel, Generation, Message, Overflow, Sampling
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import Keeper
 from qwen3_mlx_app.tui.keymap import say
@@ -30,6 +30,7 @@ class ChatOptions:
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     seed: int | None = None
+    overflow: Overflow = "error"
 
 
 class Session:
@@ -206,6 +207,8 @@ class Session:
             current = self.state.current
             if envelope.job == 0 or (current is not None and current.number == envelope.job):
                 self.state.apply(envelope.event, self.clock())
+                if isinstance(envelope.event, Done):  # the next turn will begin at once
+                    self.worker.prepare(self.state.history(), self.state.system)
         self.keeper.tick()
         if self.state.queued is not None and not self.state.generating:
             text, self.state.queued = self.state.queued, None
@@ -247,4 +250,5 @@ class Session:
             sampling=options.sampling,
             max_tokens=options.max_tokens,
             seed=options.seed,
+            overflow=options.overflow,
         )

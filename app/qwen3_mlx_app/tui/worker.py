@@ -6,16 +6,17 @@ screen cannot slow the engine.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Failed, Loading
-from qwen3_mlx.interface import ChatModel, Generation
+from qwen3_mlx.interface import ChatModel, Generation, Message
 from qwen3_mlx_app.tui.faults import log_fault
 from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Update
 
@@ -23,6 +24,10 @@ __all__ = ["Envelope", "Job", "Loader", "Worker"]
 
 #: Loads the model on the worker's thread, and says how far it is.
 Loader: TypeAlias = Callable[[Callable[[Loading], None]], ChatModel]
+
+
+_Errand: TypeAlias = Callable[[ChatModel], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Worker:
 
     def __init__(self, load: Loader) -> None:
         self._load = load
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | _Errand | None] = queue.SimpleQueue()
         self._out: deque[Envelope] = deque()
         self._arrived = threading.Event()
         self._loaded = threading.Event()
@@ -64,6 +69,10 @@ class Worker:
     def post(self, job: Job) -> None:
         """Hand over a job; it starts when the model is there and the job before is done."""
         self._jobs.put(job)
+
+    def prepare(self, messages: Sequence[Message], system: str | None) -> None:
+        """Have a conversation read before its next turn, if the model is there."""
+        self._jobs.put(lambda model: model.prepare(messages, system))
 
     def cancel(self, number: int) -> None:
         """End a job within one token, also one that has not started yet."""
@@ -120,10 +129,20 @@ class Worker:
         self._push(0, Loaded(model.info))
         try:
             while (job := self._jobs.get()) is not None:
-                self._do(job, model)
+                if isinstance(job, Job):
+                    self._do(job, model)
+                else:
+                    self._run_errand(job, model)
         finally:
             self.model = None
             model.close()
+
+    def _run_errand(self, errand: _Errand, model: ChatModel) -> None:
+        """Nobody waits for it: if it fails, the next answer takes longer or says why."""
+        try:
+            errand(model)
+        except Exception:
+            _log.exception("the conversation could not be read ahead")
 
     def _do(self, job: Job, model: ChatModel) -> None:
         """Run one job to its one end; whatever is raised becomes that end."""

@@ -98,5 +98,6 @@ def _count(turn: Turn, live: bool) -> str:
     why = {
         "budget": t("budget used up"), "user": t("ended by you"),
         "loop": t("ended: it went round in circles"), "context": t("ended: the context is full"),
+        "length": t("ended: the rest is for the answer"),
     }  # fmt: skip
     return text if live or turn.ended_by not in why else f"{text} · {why[turn.ended_by]}"
