@@ -158,7 +158,7 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
 
 def as_json(reply: Mapping[str, Any]) -> dict[str, Any]:
     """A reply's fields as the object that `--json` prints."""
-    left_out = ("peak_bytes", "logprobs", "fits")  # no flag asks for the last two
+    left_out = ("peak_bytes", "logprobs", "fits", "tool_calls")  # no flag asks for the last three
     shown = {name: value for name, value in reply.items() if name not in left_out}
     return shown | {"memory": {"peak_bytes": reply["peak_bytes"]}}
 
