@@ -222,9 +222,13 @@ def _model_name(args: argparse.Namespace) -> tuple[str, str]:
 
 def _find(name: str) -> None:
     """Find the model now, so that a wrong name ends here and a download shows its progress."""
-    from qwen3_mlx_convert.fetching import fetch
+    from qwen3_mlx import hub
 
-    fetch(name)
+    if hub.find(name) is None:
+        # Brings numpy and MLX, a third of what the first frame would wait for.
+        from qwen3_mlx_convert.fetching import fetch
+
+        fetch(name)
 
 
 def _loader(name: str, memory: dict[str, Any], *, remember: bool) -> Loader:

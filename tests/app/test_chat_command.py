@@ -121,7 +121,8 @@ def test_pbcopy_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_command_and_the_app_import_no_more_than_they_need() -> None:
     code = (
         "import sys; import qwen3_mlx_app.chat_command; assert 'textual' not in sys.modules;"
-        "import qwen3_mlx_app.tui.app; heavy = {'mlx_lm', 'transformers',"
+        "qwen3_mlx_app.chat_command._find('tiny');"
+        "import qwen3_mlx_app.tui.app; heavy = {'mlx_lm', 'transformers', 'numpy', 'mlx.core',"
         "'huggingface_hub', 'markdown_it'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
