@@ -210,7 +210,6 @@ class Qwen3(Asking):
                 reply's notices tell.
             logprobs: put the log-probability of each drawn token into the reply, beside so
                 many of the likeliest tokens (0 to 20); None for nothing.
-
             grammar: a form that the answer keeps to, at any temperature; the thought is free.
                 Where max_tokens comes near, the answer is brought to a short end that fits.
             tools: functions, `Tool`s or JSON descriptions that the model may call. The calls

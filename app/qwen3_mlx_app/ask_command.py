@@ -12,7 +12,7 @@ import os
 import sys
 
 from qwen3_mlx import places
-from qwen3_mlx.errors import OptionError
+from qwen3_mlx.errors import IncompleteError, OptionError
 from qwen3_mlx.warm import link
 from qwen3_mlx_app import options
 from qwen3_mlx_app.asking import Answer, Asker, note
@@ -34,6 +34,7 @@ examples:
   qwen3-mlx ask "Compare these:" -f old.txt new.txt
   qwen3-mlx ask --paste --copy "Make this text friendlier:"
   qwen3-mlx ask --json "What is 12 + 30?" | jq .usage
+  qwen3-mlx ask --schema '{"type": "array", "items": {"type": "string"}}' "Three rivers"
   qwen3-mlx ask --jsonl --resume out.jsonl "Translate:" < lines.txt
 
 The answer goes to standard output, everything else to standard error. The thought is shown,
@@ -73,6 +74,11 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before TEXT"
     )
     parser.add_argument("--raw", action="store_true", help="continue the prompt, no chat template")
+    parser.add_argument(
+        "--schema",
+        metavar="FILE|{…}",
+        help="answer in JSON that keeps to this JSON Schema, given as a file or as text",
+    )
     options.add_sampling(parser)
     parser.set_defaults(run=run)
     return parser
@@ -116,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         from qwen3_mlx_app import clipboard
 
         clipboard.check(copies=args.copy, pastes=args.paste)
-    prompt = _prompt(args)
+    prompt, asked = _prompt(args), wishes(args)
     name = options.chosen_model(args)
     keeps = args.save_prefix
     if keeps and (args.raw or not args.system):
@@ -127,13 +133,19 @@ def run(args: argparse.Namespace) -> int:
             _tell_plan(asker)
         if keeps:
             asker.model.save_prefix(system=args.system)
-        reply, interrupted = _listen(Answer(asker, prompt, wishes(args)), streams=not args.json)
+        reply, interrupted = _listen(Answer(asker, prompt, asked), streams=not args.json)
     if args.json:
         print(json.dumps(as_json(reply), ensure_ascii=False, indent=2), flush=True)
     if args.copy:
         clipboard.copy(reply["text"])
     if args.model:
         places.remember_model(name)
+    if reply["fits"] is False and not interrupted:
+        raise IncompleteError(
+            f"the answer ended with {reply['finish_reason']!r} before it was whole: give it more "
+            "time or --max-tokens",
+            None,
+        )
     return 130 if interrupted else 0
 
 
@@ -152,13 +164,16 @@ def wishes(args: argparse.Namespace) -> dict[str, Any]:
         "min_thinking": args.min_thinking or None,
         "loop_guard": None if args.loop_guard else False,
         "overflow": None if args.overflow == "error" else args.overflow,
+        "grammar": None if args.schema is None else _grammar(args.schema),
     }
     return {name: value for name, value in stated.items() if value is not None}
 
 
 def as_json(reply: Mapping[str, Any]) -> dict[str, Any]:
     """A reply's fields as the object that `--json` prints."""
-    left_out = ("peak_bytes", "logprobs", "fits", "tool_calls")  # no flag asks for the last three
+    left_out = ["peak_bytes", "logprobs", "tool_calls"]  # no flag asks for the last two
+    if reply["fits"] is None:
+        left_out.append("fits")
     shown = {name: value for name, value in reply.items() if name not in left_out}
     return shown | {"memory": {"peak_bytes": reply["peak_bytes"]}}
 
@@ -168,6 +183,24 @@ def _tell_plan(asker: Asker) -> None:
         from qwen3_mlx_app.fit_report import plan_lines
 
         print("\n".join(plan_lines(asker.model.plan)), file=sys.stderr)
+
+
+def _grammar(text: str) -> dict[str, str]:
+    """The schema of `--schema`, from the text or from a file, in plain form and checked."""
+    from qwen3_mlx.errors import GrammarError
+    from qwen3_mlx.grammar.grammar import Grammar
+    from qwen3_mlx_app import reading
+
+    source = text if text.lstrip().startswith("{") else reading.file(text)
+    try:
+        schema = json.loads(source)
+    except ValueError as error:
+        raise GrammarError(f"--schema is not JSON: {error}") from error
+    if not isinstance(schema, dict | bool):
+        raise GrammarError(f"--schema is a {type(schema).__name__}, and must be a JSON object")
+    grammar = Grammar.json(schema)
+    grammar.compiled()  # before the model is loaded
+    return {"kind": grammar.kind, "source": grammar.source}
 
 
 def _listen(answer: Answer, *, streams: bool) -> tuple[dict[str, Any], bool]:

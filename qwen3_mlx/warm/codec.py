@@ -7,6 +7,7 @@ a client sends reaches the engine only in the types that the engine expects.
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,6 +18,7 @@ from qwen3_mlx import events
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Event
 from qwen3_mlx.grammar.grammar import Grammar
+from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx.warm.link import error_of
 
 __all__ = ["arguments", "event_of", "made", "plain", "plain_event"]
@@ -51,6 +53,10 @@ def plain(value: Any) -> Any:
     """A value in the types that JSON has."""
     if isinstance(value, Grammar):
         return {"kind": value.kind, "source": value.source}  # its type is for whoever asked
+    if isinstance(value, Tool):
+        return value.schema  # the function stays with whoever calls it
+    if inspect.isroutine(value):
+        return Tool.of(value).schema
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Exception):

