@@ -32,7 +32,7 @@ from qwen3_mlx.mailbox import Mailbox
 from qwen3_mlx.measures import timing, token_logprobs
 from qwen3_mlx.statistics import ExpertStats
 from qwen3_mlx.steering import Limits, Steering
-from qwen3_mlx.text.calls import CallParser, Piece
+from qwen3_mlx.text.calls import TAGS, CallParser, Piece
 from qwen3_mlx.text.loops import LoopGuard
 from qwen3_mlx.text.stops import StopScanner
 from qwen3_mlx.text.thinking import Segment, ThinkingParser
@@ -84,7 +84,8 @@ class TextGeneration:
     ) -> None:
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
         self._experts, self._remember = experts, remember
-        self._tokenizer, self._decoder = tokenizer, tokenizer.stream()
+        self._tokenizer = tokenizer
+        self._decoder = tokenizer.stream(keep=() if calls is None else TAGS)
         self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
         self._minimum, self._answer_now = self._limits.minimum, False
         self._guards = LoopGuard(_STALE_THOUGHT), LoopGuard(_STALE_ANSWER)

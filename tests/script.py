@@ -51,9 +51,16 @@ class Script:
         token = part[min(self.drawn, len(part) - 1)]
         self.drawn += 1
         own = self._own.allowed() if self._own is not None else None
-        if own is not None and not own[token].item():
+        if own is not None and not _allows(own, token):
             token = self._instead
         return mx.arange(self._vocab) == token
+
+
+def _allows(allowed: mx.array, token: int) -> bool:
+    """Whether a mask's bools, or its bits, have this token."""
+    if allowed.dtype == mx.int32:
+        return bool(int(allowed[token // 32].item()) >> token % 32 & 1)
+    return bool(allowed[token].item())
 
 
 def scripted(

@@ -30,8 +30,9 @@ from qwen3_mlx.text.call_readers import (
     overlap,
 )
 
-__all__ = ["CLOSE", "OPEN", "CallParser", "Piece", "Style", "parse_calls"]
+__all__ = ["CLOSE", "OPEN", "TAGS", "CallParser", "Piece", "Style", "parse_calls"]
 
+TAGS = (OPEN, CLOSE)
 Style: TypeAlias = Literal["hermes", "coder"]
 
 

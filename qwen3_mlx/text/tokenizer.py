@@ -136,9 +136,9 @@ class Tokenizer:
             known = self._bytes[id] = self._vocabulary_bytes(id)
         return known
 
-    def stream(self, skip_special: bool = True) -> StreamDecoder:
-        """A new decoder for one stream of ids."""
-        return StreamDecoder(self, skip_special)
+    def stream(self, skip_special: bool = True, keep: Collection[str] = ()) -> StreamDecoder:
+        """A new decoder for one stream of ids; `keep` names special tokens to show after all."""
+        return StreamDecoder(self, skip_special, {self.id_of(token) for token in keep})
 
     def _vocabulary_bytes(self, id: int) -> bytes:
         token = self._backend.id_to_token(id) if 0 <= id < self.vocab_size else None
@@ -162,14 +162,17 @@ class StreamDecoder:
     with `flush` it is all of it: an incomplete character is held back until its last byte.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, skip_special: bool = True, keep: Collection[int | None] = ()
+    ) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special, self._keep = skip_special, keep
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
         """The text that this id completes, often one word, sometimes ''."""
-        return self._decoder.decode(self._tokenizer.bytes_of(id, self._skip_special))
+        skips = self._skip_special and id not in self._keep
+        return self._decoder.decode(self._tokenizer.bytes_of(id, skips))
 
     def push_bytes(self, data: bytes) -> str:
         """The text that these bytes complete."""
