@@ -70,7 +70,9 @@ class WarmModel(Asking):
             Qwen3Error: the model does not take the question.
         """
         if self._local is None:
-            stated = {name: plain(value) for name, value in wishes.items() if value is not None}
+            tools = [tool.schema for tool in tools_of(wishes.get("tools") or ())]
+            given = {**wishes, "tools": tools or None}
+            stated = {name: plain(each) for name, each in given.items() if each is not None}
             if isinstance(stated.get("stop"), str):
                 stated["stop"] = [stated["stop"]]
             stream = link.ask(self._name, self._load, plain(prompt), stated, note=_log.warning)

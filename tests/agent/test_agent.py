@@ -479,6 +479,17 @@ def test_values_choices_and_coroutines_come_from_the_agent() -> None:
     ]  # fmt: skip
 
 
+def test_tools_reach_the_agent_as_descriptions() -> None:
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return city
+
+    with agent(["fine"]) as server:
+        assert qwen3_mlx.load("tiny").ask("hi", tools=[weather]).text == "fine"
+    [tool] = server.model.calls[0].tools
+    assert tool["function"]["name"] == "weather"
+
+
 def test_failed_events_are_kept() -> None:
     with agent([Answer("a b c", error=EngineError("broken"), error_after=2)]):
         model = warm_model("tiny", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -38,6 +39,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     inner = get_args(hint)
     if get_origin(hint) is Literal:
         return st.sampled_from(inner)
+    if get_origin(hint) is Mapping:
+        return st.dictionaries(st.text(max_size=3), st.integers() | st.lists(st.integers()))
     if get_origin(hint) is tuple and inner[-1] is not ...:
         return st.tuples(*map(values, inner))
     if get_origin(hint) is tuple:
