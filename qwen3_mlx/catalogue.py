@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qwen3_mlx.checkpoint import read_json
 from qwen3_mlx.errors import ModelNotFoundError
+from qwen3_mlx.model.allocation import SPEND, extra_bytes
 from qwen3_mlx.model.config import ModelConfig
 
 __all__ = [
@@ -70,7 +71,7 @@ class Entry:
     @property
     def q4_bytes(self) -> int:
         """Bytes of the weights that `qwen3-mlx convert --q4` writes."""
-        return quantized_bytes(self.config)
+        return quantized_bytes(self.config, spend=SPEND)
 
 
 def entries() -> tuple[Entry, ...]:
@@ -133,17 +134,21 @@ def active_params(config: ModelConfig) -> int:
     return matrices + router + norms
 
 
-def quantized_bytes(config: ModelConfig, bits: int | None = 4, group_size: int = 64) -> int:
+def quantized_bytes(
+    config: ModelConfig, bits: int | None = 4, group_size: int = 64, *, spend: float = 0.0
+) -> int:
     """Bytes of the weights after `convert`; None for `bits` is bf16.
 
     A packed weight takes `bits` bits and, per group, a scale and a bias of 2 bytes each.
     The router stays at 8 bits in groups of 64, norms stay in bf16. Widths are taken to be
-    multiples of the group, which holds for every released model.
+    multiples of the group, which holds for every released model. `spend` is the share of bytes
+    that goes into more bits where they matter, as `convert --q4` has it.
     """
     matrices, router, norms = _counts(config, config.experts)
     if bits is None:
         return 2 * (matrices + router + norms)
-    return _packed(matrices, bits, group_size) + _packed(router, 8, 64) + 2 * norms
+    extra = extra_bytes(config, bits, group_size, spend) if spend else 0
+    return _packed(matrices, bits, group_size) + _packed(router, 8, 64) + 2 * norms + extra
 
 
 def format_bytes(size: float) -> str:

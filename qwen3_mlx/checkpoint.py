@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,8 +28,12 @@ from qwen3_mlx.errors import CheckpointError, ModelNotFoundError
 
 __all__ = ["Checkpoint", "TensorInfo", "open_checkpoint", "read_config", "read_header", "read_json"]
 
-#: More JSON than this is no header and no config: 480B's largest header is under 1 MB.
-JSON_LIMIT = 100_000_000
+#: More JSON than this is no header and no config: the index of 480B in FP8 has about 7 MB.
+JSON_LIMIT = 20_000_000
+
+#: So many commas and brackets are more than a model has tensors to speak of: each may cost a
+#: hundred bytes of memory when it is read.
+_PARTS_LIMIT = 2_000_000
 
 INDEX = "model.safetensors.index.json"
 
@@ -39,6 +44,9 @@ ITEM_BYTES = {
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+
+#: How weight files are called, so that one too many can be told from a file of another kind.
+_SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 _AGAIN = "download or copy the folder again"
 
@@ -111,13 +119,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of at most 100 MB.
+    """A JSON object from a file of at most 20 MB.
 
     Raises:
         CheckpointError: the file cannot be read, or is not a JSON object.
     """
     try:
-        size = path.stat().st_size
+        size = _regular(path).st_size
         if size > JSON_LIMIT:
             raise CheckpointError(
                 f"{path} has {size:,} bytes; a JSON file of a model has at most {JSON_LIMIT:,}"
@@ -139,6 +147,14 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror or error}): {_AGAIN}"
         ) from error
+
+
+def _regular(path: Path) -> os.stat_result:
+    """The status of a file that can be read to its end: no pipe, no device."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{path} is not a regular file: {_AGAIN}")
+    return status
 
 
 def _check_folder(folder: Path) -> None:
@@ -167,7 +183,9 @@ def _by_index(folder: Path, index: Path) -> dict[str, TensorInfo]:
             f"{len(missing)} of the {len(shards)} weight files that {INDEX} names are not in "
             f"{folder}: {_some(missing)}; finish the download, then try again"
         )
+    _refuse_strays(folder, set(shards))
     tensors: dict[str, TensorInfo] = {}
+    unnamed: dict[str, set[str]] = {}
     for shard, names in shards.items():
         header = read_header(folder / shard)
         absent = [name for name in names if name not in header]
@@ -177,7 +195,24 @@ def _by_index(folder: Path, index: Path) -> dict[str, TensorInfo]:
                 f"{_some(absent)}; the files are of different versions, {_AGAIN}"
             )
         tensors.update((name, header[name]) for name in names)
+        unnamed.update({shard: header.keys() - set(names)} if len(header) > len(names) else {})
+    for shard, left in unnamed.items():
+        raise CheckpointError(
+            f"{shard} has {len(left)} tensors that {INDEX} does not put there: "
+            f"{_some(sorted(left))}; the files are of different versions, {_AGAIN}"
+        )
     return tensors
+
+
+def _refuse_strays(folder: Path, named: set[str]) -> None:
+    """Shards beside the ones of the index are of another version, and either may be the right."""
+    found = {path.name for path in folder.glob("model*.safetensors") if _SHARD.fullmatch(path.name)}
+    strays = sorted(found - named)
+    if strays:
+        raise CheckpointError(
+            f"{folder} has {len(strays)} weight files that {INDEX} does not name: "
+            f"{_some(strays)}; remove them, or {_AGAIN}"
+        )
 
 
 def _index_shards(index: Path) -> dict[str, list[str]]:
@@ -229,9 +264,7 @@ def _no_weights(folder: Path) -> CheckpointError:
 
 
 def _read_header(path: Path) -> dict[str, TensorInfo]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(f"{path} is not a regular file: {_AGAIN}")
+    status = _regular(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if status.st_size < 8 or length > status.st_size - 8 or length > JSON_LIMIT:
@@ -290,6 +323,9 @@ def _check_ranges(path: Path, start: int, size: int, tensors: dict[str, TensorIn
 
 def _json_object(data: bytes, where: str) -> dict[str, Any]:
     """Parse an object; nesting bombs, bad UTF-8, endless numbers and double keys are refused."""
+    parts = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if parts > _PARTS_LIMIT:
+        raise CheckpointError(f"{where} has {parts:,} parts, more than any model: {_AGAIN}")
     try:
         value = json.loads(data, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "models": "qwen3_mlx_app.models_command",
     "pack": "qwen3_mlx_app.pack_command",
     "pull": "qwen3_mlx_app.pull_command",
+    "quality": "qwen3_mlx_convert.quality_command",
     "rm": "qwen3_mlx_app.rm_command",
     "unpack": "qwen3_mlx_app.unpack_command",
     "verify": "qwen3_mlx_convert.verify_command",

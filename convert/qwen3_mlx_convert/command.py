@@ -7,12 +7,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx.awake import keep_awake
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx.model.allocation import SPEND
 from qwen3_mlx_convert.fetching import fetch
 from qwen3_mlx_convert.folder import source_id
 from qwen3_mlx_convert.pipeline import (
@@ -40,8 +42,27 @@ examples:
   qwen3-mlx convert ~/models/Qwen3-4B              4 bits, into ./Qwen3-4B-q4
   qwen3-mlx convert 30b-a3b --q8 -o /Volumes/A/q8  from the hub, 8 bits
   qwen3-mlx convert ./my-finetune --group-size 32  4 bits, finer groups
+  qwen3-mlx convert 8b --calibrate builtin         4 bits, calibrated on the built-in text
   qwen3-mlx convert ./my-finetune --bf16           not quantised
 """
+
+#: What may be asked for: the recipe, and the line in the help.
+_RECIPES: dict[str, tuple[Recipe, str]] = {
+    "q4": (
+        Recipe(4, spend=SPEND),
+        f"4 bits per weight, and up to {100 * SPEND:g} %% more bytes on the matrices that matter "
+        "most: attention, then the tables of tokens, then down projections (the default)",
+    ),
+    "q4-plain": (Recipe(4), "4 bits per weight, all alike, equal to mlx-lm's to the bit"),
+    "q8": (Recipe(8), "8 bits per weight"),
+    "q6": (Recipe(6), "6 bits per weight"),
+    "q5": (Recipe(5), "5 bits per weight"),
+    "q3": (Recipe(3), "3 bits per weight: expect visible loss"),
+    "mxfp4": (Recipe(4, 32, "mxfp4"), "4-bit floats, a power of two for each 32 weights"),
+    "nvfp4": (Recipe(4, 16, "nvfp4"), "4-bit floats, an 8-bit float for each 16 weights"),
+    "mxfp8": (Recipe(8, 32, "mxfp8"), "8-bit floats, a power of two for each 32 weights"),
+    "bf16": (Recipe(None), "no quantisation"),
+}
 
 Listener = Callable[[ConvertProgress], None]
 
@@ -58,20 +79,27 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="SRC", help="a model folder, a name such as 4b, or a hub id"
     )
-    bits = parser.add_mutually_exclusive_group()
-    for flag, value, text in (
-        ("--q4", 4, "4 bits per weight (the default)"),
-        ("--q8", 8, "8 bits per weight"),
-        ("--bf16", None, "no quantisation"),
-    ):
-        bits.add_argument(
-            flag, dest="bits", action="store_const", const=value, default=4, help=text
+    recipes = parser.add_mutually_exclusive_group()
+    for name, (_, text) in _RECIPES.items():
+        recipes.add_argument(
+            f"--{name}", dest="recipe", action="store_const", const=name, default="q4", help=text
         )
     parser.add_argument(
         "--group-size",
         type=int,
         choices=GROUP_SIZES,
         help="weights that share one scale: fewer is finer and larger (default 64)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        metavar="FILE",
+        help="pack with error feedback for what the model makes of this text, or of the one "
+        'that comes with this program, "builtin"; better, slower, and holds the text in memory',
+    )
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="do not read source and result again to compare them",
     )
     parser.add_argument(
         "--layout",
@@ -103,26 +131,34 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Convert as the arguments say; errors are raised as Qwen3Error, for the caller to print."""
-    if args.bits is None and args.group_size is not None:
-        raise OptionError("--group-size has no meaning with --bf16: leave one of them out")
-    recipe = Recipe(args.bits, args.group_size or 64)
+    recipe = _recipe(args)
     if args.output is not None and not journal_of(args.output).exists():
         refuse_existing(args.output)  # before a download of many gigabytes
     source = fetch(args.source, source=True)
-    target = args.output or _default_target(source, recipe)
+    target = args.output or _default_target(source, recipe, args.calibrate)
     if args.dry_run:
-        forecast = preview(
-            source, target, bits=recipe.bits, group_size=recipe.group_size, force=args.force
-        )
+        forecast = preview(source, target, recipe, args.force)
         print(_forecast(forecast, target))
         return 0 if forecast.fits else 2
     with _listener() as listener, _say_how_to_go_on(), keep_awake():
         report = convert(
-            source, target, bits=recipe.bits, group_size=recipe.group_size,
-            layout=args.layout, force=args.force, progress=listener,
+            source, target, bits=recipe.bits, group_size=recipe.group_size, mode=recipe.mode,
+            spend=recipe.spend, calibrate=args.calibrate, layout=args.layout, force=args.force,
+            verify=not args.no_verify, progress=listener,
         )  # fmt: skip
     print(_summary(report))
     return 0
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    recipe, _ = _RECIPES[args.recipe]
+    if args.group_size is None:
+        return recipe
+    if recipe.bits is None or recipe.mode != "affine":
+        raise OptionError(
+            f"--group-size has no meaning with --{recipe.name}: leave one of them out"
+        )
+    return replace(recipe, group_size=args.group_size)
 
 
 def _forecast(forecast: Preview, target: Path) -> str:
@@ -144,18 +180,27 @@ def _forecast(forecast: Preview, target: Path) -> str:
     return "\n".join(lines)
 
 
-def _default_target(source: Path, recipe: Recipe) -> Path:
+def _default_target(source: Path, recipe: Recipe, calibrate: str | None) -> Path:
     """NAME-q4 in the current folder."""
-    return Path(f"{source_id(source).rpartition('/')[2]}-{recipe.name}")
+    end = "" if calibrate is None else "-calibrated"
+    return Path(f"{source_id(source).rpartition('/')[2]}-{recipe.name}{end}")
 
 
 def _summary(report: ConvertReport) -> str:
     files = "1 file" if report.files == 1 else f"{report.files} files"
-    return (
+    lines = [
         f"{report.target}: {format_bytes(report.target_bytes)} in {files}, "
-        f"{report.bits_per_weight:.2f} bits per weight, {report.seconds:.1f} s\n"
-        f"Chat with it:  qwen3-mlx chat -m {shlex.quote(str(report.target))}"
-    )
+        f"{report.bits_per_weight:.2f} bits per weight, {report.seconds:.1f} s"
+    ]
+    found = report.comparison
+    if found is not None:
+        lines.append(
+            f"compared with the source, {found.tensors:,} tensors in {found.seconds:.1f} s: "
+            + (f"largest error {100 * found.worst:.1f} %, {found.worst_name}"
+               if found.worst else "equal")
+        )  # fmt: skip
+    lines.append(f"Chat with it:  qwen3-mlx chat -m {shlex.quote(str(report.target))}")
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -41,8 +41,14 @@ def plain_config(raw: Mapping[str, Any]) -> ModelConfig:
 
     Raises:
         UnsupportedModelError: the weights are stored in a way that is not read here.
+        CheckpointError: the config makes no sense.
     """
-    method = (raw.get("quantization_config") or {}).get("quant_method")
+    settings = raw.get("quantization_config") or {}
+    if not isinstance(settings, Mapping):
+        raise CheckpointError(
+            "quantization_config in config.json is no block of keys: download the folder again"
+        )
+    method = settings.get("quant_method")
     if method not in (None, "fp8", "gptq", "awq"):
         raise UnsupportedModelError(
             f"the weights are stored as {method!r}; converted are bf16, f16, f32, block-FP8, "
@@ -100,7 +106,12 @@ def _fp8(tensors: Tensors, settings: Mapping[str, Any]) -> Iterator[tuple[str, R
 
 def _integers(tensors: Tensors, settings: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     """GPTQ and AWQ: `.qweight` with its companions is `.weight`."""
-    bits, group = int(settings.get("bits", 4)), int(settings.get("group_size", 128))
+    bits, group = settings.get("bits", 4), settings.get("group_size", 128)
+    if type(bits) is not int or type(group) is not int or not group:
+        raise CheckpointError(
+            f"quantization_config has bits {bits!r:.40} and group_size {group!r:.40}, which are "
+            "no sizes: download the folder again"
+        )
     awq = settings.get("quant_method") == "awq"
     if bits not in ((4,) if awq else (2, 4, 8)):
         raise UnsupportedModelError(

@@ -22,6 +22,7 @@ __all__ = [
     "flush_folder",
     "json_text",
     "rename",
+    "replace_text",
     "write_at",
     "write_json",
     "write_text",
@@ -56,7 +57,7 @@ def flush_folder(folder: Path, name: str) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a folder its final name, durably."""
+    """Give a folder or file its final name, durably."""
     with _step("rename"):
         os.rename(source, target)
     flush_folder(target.parent, "parent")
@@ -86,6 +87,13 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         flush(file.fileno(), path.name)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """A text file that is the old one or the new one, never half of it."""
+    fresh = path.with_name(f".{path.name}.new")
+    write_text(fresh, text)
+    rename(fresh, path)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

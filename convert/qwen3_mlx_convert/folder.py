@@ -9,11 +9,12 @@ from typing import Any
 
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.checkpoint import Checkpoint
+from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx_convert.durable import copy_file, write_json, write_text
 from qwen3_mlx_convert.quantize import Recipe
 
-__all__ = ["COPIED", "source_id", "target_config", "write_side_files"]
+__all__ = ["COPIED", "check_side_files", "source_id", "target_config", "write_side_files"]
 
 #: Taken over as they are, where the source has them.
 COPIED = (
@@ -28,6 +29,8 @@ COPIED = (
     "generation_config.json",
     "LICENSE",
 )
+
+_SIDE_LIMIT = 200_000_000
 
 _TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
@@ -54,13 +57,33 @@ def target_config(
     return result
 
 
+def check_side_files(folder: Path) -> None:
+    """The files beside the weights must be files that end: no loop of links, no pipe, no device.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    for name in COPIED:
+        path = folder / name
+        if not os.path.lexists(path):
+            continue
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file: download the folder again")
+        if path.stat().st_size > _SIDE_LIMIT:
+            raise CheckpointError(
+                f"{path} has {path.stat().st_size:,} bytes, more than any tokenizer: download "
+                "the folder again"
+            )
+
+
 def write_side_files(
     folder: Path,
     checkpoint: Checkpoint,
     config: dict[str, Any],
     recipe: Recipe,
     weight_bytes: int,
-    layout: str = "stacked",
+    layout: str,
+    how: str,
 ) -> None:
     """Everything but the weights, each file flushed to the disk."""
     write_json(folder / "config.json", config)
@@ -68,7 +91,7 @@ def write_side_files(
         source = checkpoint.path / name
         if source.exists():
             copy_file(source, folder / name)
-    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout)
+    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout, how)
     write_text(folder / "README.md", card)
 
 
@@ -109,13 +132,10 @@ def _flat(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     return flat
 
 
-def _model_card(source: str, folder: Path, recipe: Recipe, weight_bytes: int, layout: str) -> str:
+def _model_card(
+    source: str, folder: Path, recipe: Recipe, weight_bytes: int, layout: str, how: str
+) -> str:
     base = f"base_model: {source}\n" if "/" in source else ""
-    how = (
-        "bf16, not quantised"
-        if recipe.bits is None
-        else f"{recipe.bits} bits, affine, groups of {recipe.group_size}; routers 8 bits"
-    )
     where = (
         "It loads in `qwen3-mlx` and in `mlx-lm`"
         if layout == "stacked"

@@ -6,29 +6,32 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint, read_config
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.version import __version__
+from qwen3_mlx_convert.compare import Comparison, compare
 from qwen3_mlx_convert.dialects import plain_config
-from qwen3_mlx_convert.folder import target_config, write_side_files
+from qwen3_mlx_convert.folder import check_side_files, target_config, write_side_files
 from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
-from qwen3_mlx_convert.quantize import Recipe, pack
+from qwen3_mlx_convert.quantize import PARTS, Recipe, pack
 from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
 from qwen3_mlx_convert.sources import blocks
+from qwen3_mlx_convert.texts import read_text, token_rows
 from qwen3_mlx_convert.transaction import Work, journal_of, refuse_existing, transaction
 from qwen3_mlx_convert.verify import write_hashes
-from qwen3_mlx_convert.write import ShardWriter
+from qwen3_mlx_convert.write import ShardWriter, write_rows
 
 if TYPE_CHECKING:
     import mlx.core as mx
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["LAYOUTS", "ConvertProgress", "ConvertReport", "Preview", "convert", "preview"]
 
@@ -73,7 +76,10 @@ class ConvertProgress:
 
 @dataclass(frozen=True, slots=True)
 class ConvertReport:
-    """What was written. Bytes are of the weights; the folder has a few MB beside them."""
+    """What was written. Bytes are of the weights; the folder has a few MB beside them.
+
+    `seconds` do not count those of the `comparison`, which is there if it was asked for.
+    """
 
     target: Path
     params: int
@@ -81,6 +87,7 @@ class ConvertReport:
     target_bytes: int
     files: int
     seconds: float
+    comparison: Comparison | None = None
 
     @property
     def bits_per_weight(self) -> float:
@@ -94,41 +101,57 @@ def convert(
     *,
     bits: int | None,
     group_size: int = 64,
+    mode: str = "affine",
+    spend: float = 0.0,
+    calibrate: str | None = None,
     layout: str = "stacked",
     force: bool = False,
+    verify: bool = False,
     progress: Callable[[ConvertProgress], None] | None = None,
 ) -> ConvertReport:
     """Turn a checkpoint of any kind that `sources` knows into an MLX folder.
 
-    `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16. Scales and norms keep the type
-    of the source, and with it the model computes. Memory holds one block of at most 64 MB
-    and its packed form, whatever the size of the model. `target` appears whole, or not at all;
-    after an interruption of any kind the same call goes on where it stopped.
+    `bits` is 4 or 8 (2, 3, 5 and 6 work too), None stores bf16; `mode` is affine or one of
+    mlx's floating formats; `spend` is the share of bytes that may be added for the matrices
+    that matter most (see `Recipe`). Scales and norms keep the type of the source, and with it
+    the model computes. Memory holds one block of at most 64 MB and its packed form, whatever
+    the size of the model. `target` appears whole, or not at all; after an interruption of any
+    kind the same call goes on where it stopped.
+    `calibrate` is a text file, or "builtin": matrices are then packed with error feedback for
+    what the model makes of that text, which takes longer, and memory for the text.
     `layout` says how experts are stored: "stacked", as mlx-lm has them, or "records", which
     cost less to read from disk and load only here. `force` allows to pack an MLX folder again
-    with fewer bits than it has.
+    with fewer bits than it has. `verify` reads all of it again before `target` gets its name.
 
     Raises:
         ModelNotFoundError, CheckpointError, UnsupportedModelError: about `source`.
         OutputExistsError: `target` is there already; it is not touched.
-        OptionError: no such bits or group size.
+        OptionError: no such bits, group size, mode or text.
         Qwen3Error: the disk is full or cannot be written, or another process writes `target`.
     """
     begun = time.monotonic()
     if layout not in LAYOUTS:
         raise OptionError(f"layout is {layout!r}, and must be one of {', '.join(LAYOUTS)}")
-    recipe = Recipe(bits, group_size)
+    recipe = Recipe(bits, group_size, mode, spend)
     checkpoint, config, plan = _planned(source, target, recipe, force)
+    ids = None if calibrate is None else _ids(checkpoint, config, recipe, calibrate)
     needed = plan.target_bytes + _SIDE_BYTES
-    with transaction(target, _fingerprint(checkpoint, plan, recipe, layout), needed) as work:
-        files = 0
+    if ids is not None:
+        needed += 8 * ids.size * config.hidden_size  # activations, the last and the new ones
+    mark = _fingerprint(checkpoint, plan, recipe, layout, ids)
+    files, comparison = 0, None
+    with transaction(target, mark, needed) as work:
         if not work.committed:
             written = target_config(checkpoint.config, config, plan.block, plan.dtype)
             with _writer(work.folder, plan, written, layout) as writer:
-                _write_weights(plan, writer, work, progress)
+                _write_all(plan, checkpoint, ids, writer, work, progress)
                 writer.write_index(plan.params)
                 files = writer.count
-            write_side_files(work.folder, checkpoint, written, recipe, plan.target_bytes, layout)
+            how = recipe.words + ("" if calibrate is None else ", calibrated on text")
+            write_side_files(work.folder, checkpoint, written, recipe, plan.target_bytes, layout,
+                             how)  # fmt: skip
+            if verify:
+                comparison = compare(plan, work.folder)
             if layout == "stacked":  # records have checksums, and `unpack` restores other files
                 write_hashes(work.folder)
     return ConvertReport(
@@ -137,8 +160,21 @@ def convert(
         source_bytes=plan.source_bytes,
         target_bytes=plan.target_bytes,
         files=files or len(list(target.glob("*.safetensors"))),
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - begun - (comparison.seconds if comparison else 0),
+        comparison=comparison,
     )
+
+
+def _ids(
+    checkpoint: Checkpoint, config: ModelConfig, recipe: Recipe, calibrate: str
+) -> NDArray[np.int64]:
+    """The text to calibrate with, in the source's tokens."""
+    from qwen3_mlx_convert.calibrate import LENGTH, TOKENS
+
+    if recipe.bits is None or recipe.mode != "affine":
+        raise OptionError(f"--calibrate has no meaning with {recipe.name}: leave one of them out")
+    text = read_text(calibrate)
+    return token_rows(checkpoint.path, config.vocab_size, text, LENGTH, TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +195,9 @@ class Preview:
         return self.target_bytes + _SIDE_BYTES <= self.free_bytes
 
 
-def preview(
-    source: Path, target: Path, *, bits: int | None, group_size: int = 64, force: bool = False
-) -> Preview:
-    """The plan of `convert` with the same arguments; nothing is written, no weight is read."""
-    _, _, plan = _planned(source, target, Recipe(bits, group_size), force)
+def preview(source: Path, target: Path, recipe: Recipe, force: bool = False) -> Preview:
+    """The plan of `convert` with the same recipe; nothing is written, no weight is read."""
+    _, _, plan = _planned(source, target, recipe, force)
     parent = Path(os.path.abspath(target)).parent
     while not parent.exists():
         parent = parent.parent
@@ -186,10 +220,13 @@ def _planned(
         refuse_existing(target)
     config = plain_config(read_config(source))  # another family is told first
     checkpoint = open_checkpoint(source)
+    check_side_files(checkpoint.path)
     return checkpoint, config, make_plan(checkpoint, config, recipe, force)
 
 
-def _fingerprint(checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str) -> str:
+def _fingerprint(
+    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str, ids: NDArray[np.int64] | None
+) -> str:
     """What must be the same for a second run to go on with the work of the first."""
     files = sorted({info.file for info in checkpoint.tensors.values()})
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -202,7 +239,10 @@ def _fingerprint(checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str
         states,
         sorted(checkpoint.config),
     )
-    return hashlib.sha256(repr(parts).encode() + repr(checkpoint.config).encode()).hexdigest()
+    text = b"" if ids is None else repr(ids.shape).encode() + ids.tobytes()
+    return hashlib.sha256(
+        repr(parts).encode() + repr(checkpoint.config).encode() + text
+    ).hexdigest()
 
 
 def _writer(
@@ -215,55 +255,84 @@ def _writer(
     return ShardWriter(folder, plan.outputs)
 
 
-def _write_weights(
+def _write_all(
     plan: Plan,
+    checkpoint: Checkpoint,
+    ids: NDArray[np.int64] | None,
     writer: ShardWriter | RecordWriter,
     work: Work,
     progress: Callable[[ConvertProgress], None] | None,
 ) -> None:
+    """First what needs no text, then the rest with it."""
+    meter = _Meter(plan.source_bytes, progress)
+    if ids is None:
+        _write_weights(plan, plan.jobs, writer, work, meter)
+        return
+    from qwen3_mlx_convert.calibrate import calibrated, write_calibrated
+
+    tied = not any(job.path == "lm_head" for job in plan.jobs)
+    jobs = [job for job in plan.jobs if not calibrated(job, tied)]
+    if not writer.reused:
+        work.facts.pop("layer", None)
+    _write_weights(plan, jobs, writer, work, meter)
+    write_calibrated(plan, checkpoint, ids, writer, work, meter.add)
+
+
+def _write_weights(
+    plan: Plan,
+    jobs: Sequence[Job],
+    writer: ShardWriter | RecordWriter,
+    work: Work,
+    meter: _Meter,
+) -> None:
     """The jobs that are not done yet, with a checkpoint in the journal now and then."""
-    begun = saved = time.monotonic()
+    saved = time.monotonic()
     first = int(work.facts.get("done", 0)) if writer.reused else 0
-    done = resumed = sum(job.nbytes for job in plan.jobs[:first])
+    meter.resume(sum(job.nbytes for job in jobs[:first]))
     with Reader() as reader:
-        for number, job in enumerate(plan.jobs[first:], start=first + 1):
-            done = _write_tensor(job, plan.dtype, reader, writer, done)
-            now = time.monotonic()
-            if now - saved >= CHECKPOINT_SECONDS or number == len(plan.jobs):
+        for number, job in enumerate(jobs[first:], start=first + 1):
+            _write_tensor(job, plan.dtype, reader, writer)
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS or number == len(jobs):
                 writer.flush()
                 work.note(done=number)
                 saved = time.monotonic()
-            if progress is not None:
-                state = (done, plan.source_bytes, job.name, now - begun, resumed)
-                progress(ConvertProgress(*state))
+            meter.add(job)
 
 
-def _write_tensor(
-    job: Job, dtype: str, reader: Reader, writer: ShardWriter | RecordWriter, done: int
-) -> int:
-    """One tensor, block by block; the count of source bytes with it."""
-    for first, nbytes, rows in blocks(job.source, dtype, reader):
+class _Meter:
+    """Counts bytes for whoever listens."""
+
+    def __init__(self, total: int, listener: Callable[[ConvertProgress], None] | None) -> None:
+        self._total, self._listener = total, listener
+        self._done = self._resumed = 0
+        self._begun = time.monotonic()
+
+    def resume(self, nbytes: int) -> None:
+        """So many were done by an earlier run."""
+        self._done += nbytes
+        self._resumed += nbytes
+
+    def add(self, job: Job) -> None:
+        """A job is done."""
+        self._done += job.nbytes
+        if self._listener is not None:
+            seconds = time.monotonic() - self._begun
+            state = (self._done, self._total, job.name, seconds, self._resumed)
+            self._listener(ConvertProgress(*state))
+
+
+def _write_tensor(job: Job, dtype: str, reader: Reader, writer: ShardWriter | RecordWriter) -> None:
+    """One tensor, block by block."""
+    for first, _, rows in blocks(job.source, dtype, reader):
         row = job.first_row + first
         if job.choice is None:
-            _write_rows(writer, f"{job.path}.weight", row, rows)
+            write_rows(writer, f"{job.path}.weight", row, rows)
         else:
             _write_packed(writer, job, row, rows, job.choice)
-        done += nbytes
-    return done
 
 
 def _write_packed(
     writer: ShardWriter | RecordWriter, job: Job, row: int, rows: mx.array, choice: Quantization
 ) -> None:
-    for suffix, part in zip(("weight", "scales", "biases"), pack(rows, choice), strict=True):
-        _write_rows(writer, f"{job.path}.{suffix}", row, part)
-
-
-def _write_rows(writer: ShardWriter | RecordWriter, name: str, row: int, rows: mx.array) -> None:
-    """Rows of a matrix, packed or plain, to their place from row `row` on."""
-    import mlx.core as mx
-
-    row_bytes = prod(rows.shape[1:]) * rows.itemsize
-    if rows.dtype == mx.bfloat16:  # bf16 has no buffer format; its bits do
-        rows = rows.view(mx.uint16)
-    writer.write(name, row * row_bytes, memoryview(cast(Any, rows)))
+    for suffix, part in zip(PARTS, pack(rows, choice), strict=False):
+        write_rows(writer, f"{job.path}.{suffix}", row, part)

@@ -8,6 +8,7 @@ from typing import Any
 
 from qwen3_mlx.checkpoint import ITEM_BYTES, Checkpoint
 from qwen3_mlx.errors import UnsupportedModelError
+from qwen3_mlx.model.allocation import allocate
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.model.shapes import check_shapes, expected_shapes, mlx_shapes
 from qwen3_mlx_convert.dialects import plain_tensors, without_packing
@@ -94,17 +95,18 @@ def make_plan(
     dtype = "BF16" if recipe.bits is None else stored
     jobs: list[Job] = []
     outputs: list[Output] = []
-    matrices: dict[str, tuple[Kind, Quantization | None]] = {}
+    matrices: dict[str, Quantization | None] = {}
+    extra = _extra(config, recipe, dtype)
     for name, shape in expected_shapes(config).items():
         where = place(name)
         assert where is not None, f"the table of names lacks {name}"
-        choice = recipe.choose(where.kind, shape[-1])
+        choice = recipe.choose(where.kind, shape[-1], extra.get(where.path))
         first_row = (where.expert or 0) * shape[0]
         jobs.append(Job(name, sources[name], where.path, choice, first_row))
         if not where.expert:  # None, or the first of a stack
             outputs += _outputs(where, shape, choice, config.experts, dtype)
             if where.kind is not Kind.VECTOR:
-                matrices[where.path] = (where.kind, choice)
+                matrices[where.path] = choice
     jobs.sort(key=_reading_order)
     return Plan(dtype, tuple(jobs), tuple(outputs), config_block(recipe, matrices))
 
@@ -140,11 +142,22 @@ def _outputs(
         return [Output(f"{where.path}.weight", dtype, full)]
     *rows, columns = full
     groups = (*rows, columns // choice.group_size)
+    words = Output(f"{where.path}.weight", "U32", (*rows, columns * choice.bits // 32))
+    if choice.mode != "affine":  # a scale is an 8-bit float, and there is no bias
+        return [words, Output(f"{where.path}.scales", "U8", groups)]
     return [
-        Output(f"{where.path}.weight", "U32", (*rows, columns * choice.bits // 32)),
+        words,
         Output(f"{where.path}.scales", dtype, groups),
         Output(f"{where.path}.biases", dtype, groups),
     ]
+
+
+def _extra(config: ModelConfig, recipe: Recipe, dtype: str) -> dict[str, int]:
+    """The paths that get more bits than the recipe's own."""
+    if recipe.bits is None or not recipe.spend:
+        return {}
+    item = ITEM_BYTES[dtype]
+    return allocate(config, recipe.bits, recipe.group_size, recipe.spend, item)
 
 
 def _check_upwards(

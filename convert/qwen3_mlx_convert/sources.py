@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_mlx.checkpoint import ITEM_BYTES, TensorInfo
+from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.model.config import Quantization
 
 if TYPE_CHECKING:
@@ -233,12 +234,26 @@ def _gptq(source: Gptq, strip: mx.array, first: int, reader: Reader) -> mx.array
     scales = reader.whole(source.scales).astype(mx.float32)[:, first : first + outputs]
     inputs = codes.shape[1]
     if source.groups is not None:
-        group = reader.whole(source.groups).astype(mx.int32)
+        group = _groups(source.groups, zeros.shape[0], reader)
     else:
         group = mx.arange(inputs) // source.group_size
     centre = mx.take(zeros, group, axis=0).T.astype(mx.float32)
     values: mx.array = (codes.astype(mx.float32) - centre) * mx.take(scales, group, axis=0).T
     return values
+
+
+def _groups(info: TensorInfo, count: int, reader: Reader) -> mx.array:
+    """The group of each input; a number that is no group would be read from beyond the table."""
+    import mlx.core as mx
+
+    group = reader.whole(info).astype(mx.int64)
+    low, high = int(group.min()), int(group.max())
+    if low < 0 or high >= count:
+        raise CheckpointError(
+            f"a g_idx in {info.file} names group {low if low < 0 else high} of {count}: "
+            "download the folder again"
+        )
+    return group.astype(mx.int32)
 
 
 def _awq(source: Awq, strip: mx.array, first: int, reader: Reader) -> mx.array:

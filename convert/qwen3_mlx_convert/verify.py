@@ -9,9 +9,9 @@ from pathlib import Path
 from qwen3_mlx.checkpoint import open_checkpoint, read_json
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.experts.records import MANIFEST as RECORDS
-from qwen3_mlx_convert.durable import write_json
+from qwen3_mlx_convert.durable import json_text, replace_text, write_json
 
-__all__ = ["HASHES", "verify", "write_hashes"]
+__all__ = ["HASHES", "renew_hash", "verify", "write_hashes"]
 
 HASHES = "sha256.json"
 
@@ -23,6 +23,19 @@ def write_hashes(folder: Path) -> None:
         for name in _names(folder)
     }
     write_json(folder / HASHES, {"format": "qwen3-mlx sha256", "files": files})
+
+
+def renew_hash(folder: Path, name: str) -> None:
+    """Note that a file was changed on purpose; nothing where the folder has no hashes."""
+    path = folder / HASHES
+    if not path.exists():
+        return
+    value = read_json(path)
+    files = value.get("files")
+    if isinstance(files, dict):
+        size = (folder / name).stat().st_size
+        files[name] = {"bytes": size, "sha256": _digest(folder / name)}
+        replace_text(path, json_text(value))
 
 
 def verify(folder: Path, listener: Callable[[str], None] = lambda name: None) -> int:

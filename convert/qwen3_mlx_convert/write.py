@@ -11,17 +11,46 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from qwen3_mlx_convert import durable
 from qwen3_mlx_convert.plan import Output
 
-__all__ = ["SHARD_BYTES", "ShardWriter", "stacked_files", "stacked_index"]
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+__all__ = [
+    "SHARD_BYTES",
+    "ShardWriter",
+    "TensorWriter",
+    "stacked_files",
+    "stacked_index",
+    "write_rows",
+]
 
 #: As many bytes as the hub and mlx-lm put into one file.
 SHARD_BYTES = 5 << 30
+
+
+class TensorWriter(Protocol):
+    """Where packed tensors go: a `ShardWriter`, or one of records."""
+
+    def write(self, name: str, offset: int, data: memoryview) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def write_rows(writer: TensorWriter, name: str, row: int, rows: mx.array) -> None:
+    """Rows of a matrix, packed or plain, to their place from row `row` on."""
+    import mlx.core as mx
+
+    row_bytes = prod(rows.shape[1:]) * rows.itemsize
+    if rows.dtype == mx.bfloat16:  # bf16 has no buffer format; its bits do
+        rows = rows.view(mx.uint16)
+    writer.write(name, row * row_bytes, memoryview(cast(Any, rows)))
 
 
 class ShardWriter:

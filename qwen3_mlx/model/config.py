@@ -14,13 +14,25 @@ the experts (`num_local_experts`). A checkpoint's own file is always believed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qwen3_mlx.errors import CheckpointError, UnsupportedModelError
 
-__all__ = ["ModelConfig", "Quantization", "YarnConfig"]
+__all__ = ["PACKINGS", "ModelConfig", "Quantization", "YarnConfig"]
+
+#: What `mx.quantize` can do: by mode, the bits and the group sizes.
+PACKINGS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "affine": ((1, 2, 3, 4, 5, 6, 8), (32, 64, 128)),
+    "mxfp4": ((4,), (32,)),
+    "mxfp8": ((8,), (32,)),
+    "nvfp4": ((4,), (16,)),
+}
+
+#: More of anything than this is no model but a way to fill memory: 480B has 9,920 experts.
+_MOST_LAYERS, _MOST_EXPERTS = 10_000, 1_000_000
 
 _FAMILIES_NOT_YET = {
     "qwen3_next": "Qwen3-Next",
@@ -121,7 +133,7 @@ class ModelConfig:
         """
         model_type = _check_family(raw)
         theta, yarn = _rope(raw)
-        experts = int(raw.get("num_experts") or raw.get("num_local_experts") or 0)
+        experts = _count(raw, "num_experts") or _count(raw, "num_local_experts")
         if model_type == "qwen3_moe" and not experts:
             raise CheckpointError("config.json says qwen3_moe but names no num_experts")
         heads = _whole(raw, "num_attention_heads")
@@ -132,21 +144,21 @@ class ModelConfig:
             hidden_size=hidden,
             layers=_whole(raw, "num_hidden_layers"),
             heads=heads,
-            kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_dim=int(raw.get("head_dim") or hidden // heads),
+            kv_heads=_count(raw, "num_key_value_heads") or heads,
+            head_dim=_count(raw, "head_dim") or hidden // heads,
             mlp_width=_whole(raw, "intermediate_size"),
             vocab_size=_whole(raw, "vocab_size"),
-            norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+            norm_eps=_number(raw, "rms_norm_eps", 1e-6),
             rope_theta=theta,
-            max_positions=int(raw.get("max_position_embeddings", 32768)),
+            max_positions=_count(raw, "max_position_embeddings") or 32768,
             tied=bool(raw.get("tie_word_embeddings", False)),
             yarn=yarn,
             experts=experts if model_type == "qwen3_moe" else 0,
-            top_k=int(raw.get("num_experts_per_tok") or 0),
-            expert_width=int(raw.get("moe_intermediate_size") or 0),
+            top_k=_count(raw, "num_experts_per_tok"),
+            expert_width=_count(raw, "moe_intermediate_size"),
             normalise_top_k=bool(raw.get("norm_topk_prob", False)),
-            sparse_step=int(raw.get("decoder_sparse_step", 1)),
-            dense_layers=tuple(raw.get("mlp_only_layers") or ()),
+            sparse_step=_count(raw, "decoder_sparse_step") or 1,
+            dense_layers=_layers(raw.get("mlp_only_layers") or ()),
             quantization=quantization,
             quantization_overrides=overrides,
         )
@@ -161,6 +173,11 @@ class ModelConfig:
         return self.quantization
 
     def _check(self) -> None:
+        if self.layers > _MOST_LAYERS or self.layers * self.experts > _MOST_EXPERTS:
+            raise CheckpointError(
+                f"config.json asks for {self.layers:,} layers (num_hidden_layers) of "
+                f"{self.experts:,} experts (num_experts), which is no model: download it again"
+            )
         if self.heads % self.kv_heads:
             raise CheckpointError(
                 f"config.json has {self.heads} query heads for {self.kv_heads} key/value heads: "
@@ -199,25 +216,23 @@ def _check_family(raw: Mapping[str, Any]) -> str:
 
 def _rope(raw: Mapping[str, Any]) -> tuple[float, YarnConfig | None]:
     """Base frequency and scaling, from `rope_parameters` or the older flat keys."""
-    nested = raw.get("rope_parameters")
-    scaling: Mapping[str, Any] = nested or raw.get("rope_scaling") or {}
-    theta = float(scaling.get("rope_theta") or raw.get("rope_theta") or 1e6)
+    scaling = _block(raw, "rope_parameters") or _block(raw, "rope_scaling")
+    theta = _number(scaling, "rope_theta", 0) or _number(raw, "rope_theta", 0) or 1e6
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return theta, None
     if kind != "yarn":
         raise UnsupportedModelError(f"rope scaling of type {kind!r}; Qwen3 uses 'yarn' or none")
-    factor = float(scaling.get("factor", 0))
+    factor = _number(scaling, "factor", 0)
     if factor < 1:
         raise CheckpointError(f"the YaRN factor in config.json is {factor:g}; it must be >= 1")
-    attention = scaling.get("attention_factor")
-    original = scaling.get("original_max_position_embeddings")
+    original = _count(scaling, "original_max_position_embeddings")
     return theta, YarnConfig(
         factor=factor,
-        original_max_positions=int(original or raw.get("max_position_embeddings", 32768)),
-        beta_fast=float(scaling.get("beta_fast") or 32.0),
-        beta_slow=float(scaling.get("beta_slow") or 1.0),
-        attention_factor=None if attention is None else float(attention),
+        original_max_positions=original or _count(raw, "max_position_embeddings") or 32768,
+        beta_fast=_number(scaling, "beta_fast", 0) or 32.0,
+        beta_slow=_number(scaling, "beta_slow", 0) or 1.0,
+        attention_factor=_number(scaling, "attention_factor", 0) or None,
         truncate=bool(scaling.get("truncate", True)),
     )
 
@@ -226,40 +241,86 @@ def _quantization(
     raw: Mapping[str, Any],
 ) -> tuple[Quantization | None, tuple[tuple[str, Quantization | None], ...]]:
     """The block that MLX folders carry: one default, and entries by matrix path."""
-    block = raw.get("quantization")
-    if block is None:
-        other = raw.get("quantization_config") or {}
+    block = _block(raw, "quantization")
+    if not block:
+        other = _block(raw, "quantization_config")
         if "quant_method" in other:
             raise UnsupportedModelError(
                 f"the weights are stored as {other['quant_method']!r}; this version reads "
                 "bf16, f16 and f32 checkpoints and MLX-quantised folders"
             )
-        block = other if "bits" in other else None
-    if block is None:
+        block = other if "bits" in other else {}
+    if not block:
         return None, ()
-    default = Quantization(
-        int(block["bits"]), int(block["group_size"]), block.get("mode", "affine")
-    )
+    default = _packing(block, None)
     overrides: list[tuple[str, Quantization | None]] = []
     for path, entry in block.items():
         if isinstance(entry, Mapping):
-            overrides.append(
-                (
-                    path,
-                    Quantization(
-                        int(entry.get("bits", default.bits)),
-                        int(entry.get("group_size", default.group_size)),
-                        entry.get("mode", default.mode),
-                    ),
-                )
-            )
+            overrides.append((path, _packing(entry, default)))
         elif entry is False:
             overrides.append((path, None))
     return default, tuple(overrides)
 
 
+def _packing(entry: Mapping[str, Any], default: Quantization | None) -> Quantization:
+    """`bits`, `group_size` and `mode`, which is affine where it is left out, as mlx has it."""
+    if default is not None:
+        entry = {"bits": default.bits, "group_size": default.group_size, **entry}
+    mode = entry.get("mode", "affine")
+    if not isinstance(mode, str):
+        raise CheckpointError(f"quantization in config.json has the mode {mode!r}: it is a word")
+    how = Quantization(_whole(entry, "bits"), _whole(entry, "group_size"), mode)
+    bits, groups = PACKINGS.get(mode, ((), ()))
+    if how.bits not in bits or how.group_size not in groups:
+        raise UnsupportedModelError(
+            f"the quantization of config.json is {how.bits} bits in groups of {how.group_size}, "
+            f"mode {mode!r}, which MLX does not have: convert the original checkpoint again"
+        )
+    return how
+
+
+def _block(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A block of keys, empty where there is none."""
+    value = raw.get(key)
+    if value is None or value == {}:
+        return {}
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"config.json needs a block of keys for {key}, has {_short(value)}")
+    return value
+
+
+def _layers(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
+        raise CheckpointError(
+            f"config.json needs layer numbers for mlp_only_layers, has {_short(value)}"
+        )
+    return tuple(value)
+
+
+def _count(raw: Mapping[str, Any], key: str) -> int:
+    """A whole number that may be left out, which counts as 0."""
+    return _whole(raw, key) if raw.get(key) else 0
+
+
+def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    """A finite number."""
+    value = raw.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CheckpointError(f"config.json needs a number for {key}, has {_short(value)}")
+    return float(value)
+
+
 def _whole(raw: Mapping[str, Any], key: str) -> int:
     value = raw.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise CheckpointError(f"config.json needs a positive whole number for {key}, has {value!r}")
+        raise CheckpointError(
+            f"config.json needs a positive whole number for {key}, has {_short(value)}"
+        )
     return value
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -37,6 +37,11 @@ def _bits(folder: str) -> tuple[Any, Any]:
         ([], "model-q4", (4, 64)),
         (["--q8", "--group-size", "32"], "model-q8", (8, 32)),
         (["--bf16"], "model-bf16", (None, None)),
+        (["--q4-plain"], "model-q4-plain", (4, 64)),
+        (["--mxfp4"], "model-mxfp4", (4, 32)),
+        (["--nvfp4"], "model-nvfp4", (4, 16)),
+        (["--mxfp8"], "model-mxfp8", (8, 32)),
+        (["--q5"], "model-q5", (5, 64)),
         (["-o", "sub/dst"], "sub/dst", (4, 64)),
     ],
 )
@@ -74,7 +79,7 @@ def test_refusals() -> None:
         _run("no/such-model", "-o", "model-q4")
 
 
-@pytest.mark.parametrize("flags", [["--group-size", "48"], ["--q4", "--q8"], ["--q5"], []])
+@pytest.mark.parametrize("flags", [["--group-size", "48"], ["--q4", "--q8"], ["--q7"], []])
 def test_wrong_flags_end_with_status_2(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
