@@ -45,17 +45,17 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the card."""
-    from qwen3_mlx import hub
     from qwen3_mlx.checkpoint import open_checkpoint
     from qwen3_mlx.errors import OptionError
+    from qwen3_mlx_convert.fetching import fetch
     from qwen3_mlx_convert.quality import measure
     from qwen3_mlx_convert.texts import read_text, token_rows
 
     if args.tokens < 16:
         raise OptionError(f"--tokens is {args.tokens}: give at least 16")
     begun = time.monotonic()
-    packed = open_checkpoint(hub.resolve(args.model))
-    source = open_checkpoint(hub.resolve(args.against, source=True))
+    packed = open_checkpoint(fetch(args.model))
+    source = open_checkpoint(fetch(args.against, source=True))
     vocab = int(source.config.get("vocab_size", 0))
     ids = token_rows(packed.path, vocab, read_text(args.text), _LENGTH, args.tokens)
     quality = measure(source, packed, ids, _say)

@@ -3,9 +3,12 @@
     python -m tests.convert.kills SOURCE WORK                 at every named step, each time
     python -m tests.convert.kills SOURCE WORK --ends          where each name comes first and last
     python -m tests.convert.kills SOURCE WORK --random 30     at random instants
+    python -m tests.convert.kills SOURCE WORK --random 30 --seconds 10
+                                                              of a run that is made to last 10 s
 
-Each run is a child forked before MLX has done anything, so a run costs no imports. Prints one
-JSON object: how many kills, how many of them struck before the end, the seconds of a whole run.
+`--calibrate FILE` calibrates on a text. Each run is a child forked before MLX has done anything,
+so a run costs no imports. Prints one JSON object: how many kills, how many of them struck before
+the end, the seconds of a whole run.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx_convert import convert, durable, pipeline
 
 
@@ -32,10 +36,16 @@ def main() -> None:
     parser.add_argument("--ends", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint-seconds", type=float, default=pipeline.CHECKPOINT_SECONDS)
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--calibrate")
     args = parser.parse_args()
+    _Run.calibrate = args.calibrate
     pipeline.CHECKPOINT_SECONDS = args.checkpoint_seconds
     args.work.mkdir(exist_ok=True)
     whole, out = args.work / "whole", args.work / "out"
+    if args.seconds:
+        tensors = len(open_checkpoint(args.source).tensors)
+        _Run.pause = args.seconds / tensors
     begun = time.monotonic()
     steps = _steps(args.source, whole, args.work / "steps")
     seconds = time.monotonic() - begun
@@ -53,6 +63,18 @@ def main() -> None:
             struck += _killed(partial(_at_step, step), args.source, out)
             _rerun_and_compare(args.source, out, whole)
     print(json.dumps({"kills": kills, "struck": struck, "seconds": round(seconds, 1)}))
+
+
+class _Run:
+    """How every conversion is run."""
+
+    pause = 0.0  # seconds after each tensor
+    calibrate: str | None = None
+
+    @classmethod
+    def convert(cls, source: Path, target: Path) -> None:
+        convert(source, target, bits=4, calibrate=cls.calibrate,
+                progress=lambda _: time.sleep(cls.pause))  # fmt: skip
 
 
 def _child(work: Callable[[], None]) -> int:
@@ -81,7 +103,7 @@ def _steps(source: Path, target: Path, tape: Path) -> list[str]:
     def work() -> None:
         seen: list[str] = []
         durable.on_step = seen.append
-        convert(source, target, bits=4)
+        _Run.convert(source, target)
         tape.write_text("\n".join(seen))
 
     assert _child(work) == 0, "the undisturbed run failed"
@@ -116,7 +138,7 @@ def _later(seconds: float) -> Callable[[], None]:
 def _killed(arm: Callable[[], None], source: Path, out: Path) -> bool:
     def work() -> None:
         arm()
-        convert(source, out, bits=4)
+        _Run.convert(source, out)
 
     status = _child(work)
     assert status in (0, signal.SIGKILL), status
@@ -126,7 +148,7 @@ def _killed(arm: Callable[[], None], source: Path, out: Path) -> bool:
 def _rerun_and_compare(source: Path, out: Path, whole: Path) -> None:
     left = {path.name for path in out.parent.iterdir()}
     if ".out.journal" in left or not out.exists():
-        assert _child(lambda: convert(source, out, bits=4) and None) == 0, f"rerun failed: {left}"
+        assert _child(lambda: _Run.convert(source, out)) == 0, f"rerun failed: {left}"
     left = {path.name for path in out.parent.iterdir()}
     assert left == {"whole", "out", "steps"}, left
     assert sorted(os.listdir(out)) == sorted(os.listdir(whole))

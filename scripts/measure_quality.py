@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""What each recipe of `convert` costs in quality, on models whose source is here.
+
+    scripts/measure_quality.py build/tiny                       one model
+    scripts/measure_quality.py build/tiny build/dense --exam 500
+    scripts/measure_quality.py ~/models/Qwen3-0.6B --text book.txt --calibrate other.txt
+
+For models that `training/` made, the text to measure on and the one to calibrate on are lessons
+of two seeds, neither of which training used; --text and --calibrate name others. --exam adds
+the accuracy on that many unseen sums, with and without thinking, from the same exam that
+training/evaluate.py sets. Prints the Markdown table of docs/convert.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from qwen3_mlx.checkpoint import open_checkpoint
+from qwen3_mlx.model.allocation import SPEND
+from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx_convert import convert
+from qwen3_mlx_convert.quality import measure
+from qwen3_mlx_convert.texts import token_rows
+
+TRAINING = Path(__file__).parents[1] / "training"
+#: name -> (arguments of `convert`, whether it is calibrated)
+RECIPES: dict[str, tuple[dict[str, Any], bool]] = {
+    "bf16": ({"bits": None}, False),
+    "--q8": ({"bits": 8}, False),
+    "--q5": ({"bits": 5}, False),
+    "--q4-plain": ({"bits": 4}, False),
+    "--q4": ({"bits": 4, "spend": SPEND}, False),
+    "--q4-plain --calibrate": ({"bits": 4}, True),
+    "--q4 --calibrate": ({"bits": 4, "spend": SPEND}, True),
+    "--mxfp4": ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, False),
+    "--nvfp4": ({"bits": 4, "group_size": 16, "mode": "nvfp4"}, False),
+}
+
+
+def lessons(seed: int, count: int) -> str:
+    """Conversations as tiny's training draws them."""
+    sys.path.insert(0, str(TRAINING))
+    import education
+
+    return "".join(part.text for lesson in education.lessons(seed, 0, count) for part in lesson)
+
+
+def rows(source: Path, args: argparse.Namespace, work: Path) -> None:
+    """One model, a row for each recipe."""
+    text = args.text.read_text() if args.text else lessons(9001, 150)
+    calibrate = args.calibrate or work / "calibrate.txt"
+    if not args.calibrate:
+        calibrate.write_text(lessons(77, 500))
+    checkpoint = open_checkpoint(source)
+    config = ModelConfig.from_dict(checkpoint.config)
+    ids = token_rows(source, config.vocab_size, text, 512, args.tokens)
+    plain: tuple[float, int] | None = None
+    for name, (options, calibrated) in RECIPES.items():
+        if args.only and name not in args.only:
+            continue
+        target = work / "out"
+        report = convert(
+            source, target, **options, calibrate=str(calibrate) if calibrated else None
+        )
+        found = measure(checkpoint, open_checkpoint(target), ids)
+        if name == "--q4-plain":
+            plain = found.kl, report.target_bytes
+        kl, size = plain or (0.0, 0)
+        change = f"{100 * (found.kl / kl - 1):+.0f} %" if kl else ""
+        more = f"{100 * (report.target_bytes / size - 1):+.1f} %" if size else ""
+        print(
+            f"| {source.name} | {name} | {report.target_bytes / 1e6:.2f} MB | {more} | "
+            f"{found.kl:.5f} | {change} | {100 * found.top1:.2f} % | {found.perplexity:.3f} |"
+            + (exam(target, args.exam) if args.exam else ""),
+            flush=True,
+        )
+        shutil.rmtree(target)
+
+
+def exam(folder: Path, count: int) -> str:
+    """Accuracy with and without thinking."""
+    sys.path.insert(0, str(TRAINING))
+    import evaluate
+
+    import qwen3_mlx
+
+    with qwen3_mlx.load(folder) as model:
+        found = [evaluate.accuracy(model, count, thinking, False) for thinking in (True, False)]
+    return "".join(f" {share:.1%} |" for share in found)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", nargs="+", type=Path, help="source checkpoints")
+    parser.add_argument("--text", type=Path, help="measure on this text")
+    parser.add_argument("--calibrate", type=Path, help="calibrate on this text")
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--exam", type=int, default=0, metavar="N", help="unseen sums to set")
+    parser.add_argument("--only", nargs="+", choices=RECIPES, help="these recipes only")
+    args = parser.parse_args()
+    more = " with thinking | without |" if args.exam else ""
+    print(f"| model | recipe | bytes | | KL | | top-1 | perplexity |{more}")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |" + " --- | --- |" * bool(args.exam))
+    for source in args.models:
+        with tempfile.TemporaryDirectory() as work:
+            rows(source, args, Path(work))
+
+
+if __name__ == "__main__":
+    main()
