@@ -57,10 +57,12 @@ def stored(name: str, folder: Path) -> Subject:
 
 def planned(name: str, config: ModelConfig, bits: int) -> Subject:
     """A model as `convert` would write it with so many bits; 16 is bf16."""
+    from qwen3_mlx.model.allocation import SPEND
     from qwen3_mlx_convert.plan import forecast_config
     from qwen3_mlx_convert.quantize import Recipe
 
-    after = forecast_config(config, Recipe(None if bits == 16 else bits))
+    recipe = Recipe(None if bits == 16 else bits, spend=SPEND if bits == 4 else 0.0)
+    after = forecast_config(config, recipe)
     sizes = sizes_from_config(after)
     weights = sizes.trunk_bytes + config.experts * sum(sizes.slot_bytes.values())
     return Subject(name, "bf16" if bits == 16 else f"{bits}-bit", after, sizes, weights)

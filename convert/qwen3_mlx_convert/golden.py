@@ -103,7 +103,7 @@ def _on_this_machine(folder: Path, golden: Golden) -> tuple[float, str]:
     import qwen3_mlx
     from qwen3_mlx import Sampling
 
-    with qwen3_mlx.load(folder) as model:
+    with qwen3_mlx.load(str(folder)) as model:
         means = model.logits(golden.ids).mean(axis=1)
         reply = model.stream(
             golden.prompt, raw=True, sampling=Sampling(temperature=0),

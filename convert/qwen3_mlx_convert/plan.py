@@ -116,14 +116,15 @@ def forecast_config(config: ModelConfig, recipe: Recipe) -> ModelConfig:
     if recipe.bits is None:
         return config
     plain = replace(config, quantization=None, quantization_overrides=())
+    extra = _extra(plain, recipe, "BF16")
     choices = []
     for name, shape in mlx_shapes(plain).items():
         where = place(name.replace(".switch_mlp.", ".experts.0."))
         assert where is not None, f"the table of names lacks {name}"
-        choice = recipe.choose(where.kind, shape[-1])
+        choice = recipe.choose(where.kind, shape[-1], extra.get(where.path))
         if where.kind is not Kind.VECTOR:
             choices.append((where.path, choice))
-    usual = Quantization(recipe.bits, recipe.group_size)
+    usual = Quantization(recipe.bits, recipe.group_size, recipe.mode)
     others = tuple((path, choice) for path, choice in choices if choice != usual)
     return replace(config, quantization=usual, quantization_overrides=others)
 

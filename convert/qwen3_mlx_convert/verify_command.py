@@ -20,8 +20,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="check every file of a converted model against its SHA-256",
         description="Read every file of a folder that convert wrote and compare its SHA-256. "
         "For Qwen3-0.6B-Base, also compute the logits and the greedy text that are published of it, "
-        "which proves this machine right. Exit status 0: all is as it should be; 2: the first file "
-        "that is not is named; 1: the files are right, and what this machine computes is not.",
+        "which proves this machine right. Exit status 0: all is as it should be; 2: the first "
+        "file that is not is named; 1: the files are right, what this machine computes is not.",
     )
     parser.add_argument("model", metavar="DIR", help="a folder, or a name such as 4b")
     parser.set_defaults(run=run)
@@ -40,9 +40,7 @@ def run(args: argparse.Namespace) -> int:
     golden = golden_for(open_checkpoint(folder))
     if golden is None or (folder / HASHES).exists():
         count = verify(folder, lambda name: print(f"reading {name}", file=sys.stderr))
-        print(
-            f"{folder}: {count} files are as they were written, {time.monotonic() - begun:.1f} s"
-        )
+        print(f"{folder}: {count} files are as they were written, {time.monotonic() - begun:.1f} s")
     if golden is not None:
         print(f"computing what is published of {golden.name}", file=sys.stderr)
         print(check(folder, golden))

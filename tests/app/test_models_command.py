@@ -51,7 +51,7 @@ def test_json_has_exact_sizes(capsys: pytest.CaptureFixture[str]) -> None:
         "total_params": 596_049_920,
         "active_params": 596_049_920,
         "layers": 28,
-        "q4_bytes": 335_372_288,
+        "q4_bytes": 362_110_976,
         "kv_bytes_per_token": 114_688,
         "context": 40_960,
         "verdict": "fits",
