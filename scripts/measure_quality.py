@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=RECIPES, help="these recipes only")
     args = parser.parse_args()
     more = " with thinking | without |" if args.exam else ""
-    print(f"| model | recipe | bytes | | KL | | top-1 | perplexity |{more}")
+    print(f"| model | recipe | bytes | to plain | KL | to plain | top-1 | perplexity |{more}")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |" + " --- | --- |" * bool(args.exam))
     for source in args.models:
         with tempfile.TemporaryDirectory() as work:
