@@ -19,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "verify",
         help="check every file of a converted model against its SHA-256",
         description="Read every file of a folder that convert wrote and compare its SHA-256. "
-        "For Qwen3-0.6B-Base, also compute the logits and the greedy text that are published of it, "
+        "For Qwen3-0.6B-Base, also compute the logits and the greedy text that are published, "
         "which proves this machine right. Exit status 0: all is as it should be; 2: the first "
         "file that is not is named; 1: the files are right, what this machine computes is not.",
     )
