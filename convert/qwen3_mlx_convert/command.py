@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     source = fetch(args.source, source=True)
     target = args.output or _default_target(source, recipe, args.calibrate)
     if args.dry_run:
-        forecast = preview(source, target, recipe, args.force)
+        forecast = preview(source, target, recipe, args.force, args.calibrate is not None)
         print(_forecast(forecast, target))
         return 0 if forecast.fits else 2
     with _listener() as listener, _say_how_to_go_on(), keep_awake():

@@ -22,7 +22,7 @@ from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
 from qwen3_mlx_convert.quantize import PARTS, Recipe, pack
 from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
-from qwen3_mlx_convert.sources import blocks
+from qwen3_mlx_convert.sources import blocks, weights_in
 from qwen3_mlx_convert.texts import read_text, token_rows
 from qwen3_mlx_convert.transaction import Work, journal_of, refuse_existing, transaction
 from qwen3_mlx_convert.verify import write_hashes
@@ -195,9 +195,11 @@ class Preview:
         return self.target_bytes + _SIDE_BYTES <= self.free_bytes
 
 
-def preview(source: Path, target: Path, recipe: Recipe, force: bool = False) -> Preview:
+def preview(
+    source: Path, target: Path, recipe: Recipe, force: bool = False, calibrate: bool = False
+) -> Preview:
     """The plan of `convert` with the same recipe; nothing is written, no weight is read."""
-    _, _, plan = _planned(source, target, recipe, force)
+    _, config, plan = _planned(source, target, recipe, force)
     parent = Path(os.path.abspath(target)).parent
     while not parent.exists():
         parent = parent.parent
@@ -208,9 +210,20 @@ def preview(source: Path, target: Path, recipe: Recipe, force: bool = False) -> 
         source_bytes=plan.source_bytes,
         target_bytes=plan.target_bytes,
         free_bytes=shutil.disk_usage(parent).free,
-        peak_bytes=_BASE_BYTES + _COPIES * min(largest, BLOCK_BYTES),
+        peak_bytes=_BASE_BYTES
+        + _COPIES * min(largest, BLOCK_BYTES)
+        + (_calibration_bytes(config, plan) if calibrate else 0),
         resumable=journal_of(target).exists(),
     )
+
+
+def _calibration_bytes(config: ModelConfig, plan: Plan) -> int:
+    """Activations of the text, the largest matrix of a layer in float32, and its moments."""
+    from qwen3_mlx_convert.calibrate import TOKENS
+
+    heads = (config.heads + config.kv_heads) * config.head_dim
+    matrix = max(weights_in(job.source) for job in plan.jobs if ".layers." in job.name)
+    return 4 * TOKENS * (5 * config.hidden_size + 3 * heads) + 24 * matrix + (1 << 29)
 
 
 def _planned(
