@@ -8,7 +8,6 @@ import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -63,16 +62,6 @@ def test_docstring_examples(name: str) -> None:
 
 
 # Values that events and replies are made of: what they look like says everything.
-def _has_example(value: Any) -> bool:
-    words = inspect.getdoc(value) or ""
-    module = inspect.getdoc(inspect.getmodule(value)) or ""
-    return ">>>" in words or value.__name__ in re.findall(r"\w+", "\n".join(_examples(module)))
-
-
-def _examples(text: str) -> list[str]:
-    return re.findall(r"^\s*(?:>>>|\.\.\.) .*$", text, re.MULTILINE)
-
-
 @pytest.mark.parametrize(
     "name", [n for n in qwen3_mlx.__all__ if inspect.isclass(getattr(qwen3_mlx, n))]
 )
