@@ -1,21 +1,20 @@
 """A running answer: token ids from the engine become thought, text and events.
 
-The engine calls the listener half on its own thread. It decodes, separates the thought and
-ends it where a limit is met, looks for stop strings, and puts events into a queue; the other
-half, on any thread, reads them from there.
+The engine calls the listener on its own thread. It decodes, separates the thought and ends it
+where a limit is met, looks for stop strings, and puts events into a queue, from where any thread
+reads them (`reading.py`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from qwen3_mlx.engine.request import Directive, Force, Request, RequestStats, Stop
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import (
     Done,
-    Event,
     Failed,
     FinishReason,
     Notice,
@@ -28,8 +27,8 @@ from qwen3_mlx.events import (
     ToolCall,
     Usage,
 )
-from qwen3_mlx.mailbox import Mailbox
 from qwen3_mlx.measures import timing, token_logprobs
+from qwen3_mlx.reading import Reading
 from qwen3_mlx.statistics import ExpertStats
 from qwen3_mlx.steering import Limits, Steering
 from qwen3_mlx.text.calls import TAGS, CallParser, Piece
@@ -46,7 +45,7 @@ _STALE_THOUGHT, _STALE_ANSWER = 256, 1024
 _ANSWER_SHARE = 4
 
 
-class TextGeneration:
+class TextGeneration(Reading):
     """One answer, both ends of it.
 
     Args:
@@ -82,6 +81,7 @@ class TextGeneration:
         calls: CallParser | None = None,
         remember: Callable[[Sequence[str], str], None] = lambda call_ids, thought: None,
     ) -> None:
+        super().__init__()
         self._model, self._prompt_tokens, self._load_seconds = model, prompt_tokens, load_seconds
         self._experts, self._remember = experts, remember
         self._tokenizer = tokenizer
@@ -89,7 +89,6 @@ class TextGeneration:
         self._parser, self._stops, self._limits = parser, StopScanner(stop), limits or Limits()
         self._minimum, self._answer_now = self._limits.minimum, False
         self._guards = LoopGuard(_STALE_THOUGHT), LoopGuard(_STALE_ANSWER)
-        self._events: Mailbox[Event] = Mailbox()
         self._last: deque[int] = deque(maxlen=4)
         self._thought: list[str] = []
         self._answer: list[str] = []
@@ -97,12 +96,9 @@ class TextGeneration:
         self._closed = closed
         self._thought_ended_by: ThoughtEnd = "budget" if closed else ""
         self._thought_began = 0.0
-        self._ended: Done | Failed | None = None
-        self._over = False
         self._calls, self._made = calls, list[ToolCall]()
         self._notices: list[str] = []
         self._steering = steering or Steering.free(tokenizer)
-        self._when_done: Callable[[], None] = lambda: None
         self.request: Request | None = None
         for notice in notices:
             self._notice(notice)
@@ -113,34 +109,7 @@ class TextGeneration:
         request.mask = self._steering
         self._set_ban()
 
-    # The reading half, on any thread.
-
-    def __iter__(self) -> Iterator[Event]:
-        try:
-            while self._ended is None:
-                yield self._read_event(self._events.get())
-        finally:  # Whoever stops listening does not want the rest to be computed.
-            if self._ended is None:
-                self.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        try:
-            while self._ended is None:
-                yield self._read_event(await self._events.next())
-        finally:
-            if self._ended is None:
-                self.cancel()
-
-    def _read_event(self, event: Event) -> Event:
-        if isinstance(event, (Done, Failed)):
-            self._ended = event
-        return event
-
-    def when_done(self, function: Callable[[], None]) -> None:
-        """Call a function at the end, on the engine's thread; at once if that is over."""
-        self._when_done = function
-        if self._over:
-            function()
+    # For whoever reads, on any thread.
 
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
@@ -164,29 +133,7 @@ class TextGeneration:
             raise OptionError("this answer has no thought that could be held open")
         self._minimum = minimum
 
-    def result(self) -> Reply:
-        """Run to the end and return the reply.
-
-        Raises:
-            EngineError: the engine met a fault, or whatever else a `Failed` event carries.
-        """
-        for _ in self:
-            pass
-        return self._outcome()
-
-    async def aresult(self) -> Reply:
-        """`result` for coroutines; one that is cancelled cancels the answer."""
-        async for _ in self:
-            pass
-        return self._outcome()
-
-    def _outcome(self) -> Reply:
-        assert self._ended is not None
-        if isinstance(self._ended, Failed):
-            raise self._ended.error
-        return self._ended.reply
-
-    # The listening half, on the engine thread.
+    # For the engine, on its thread.
 
     def prefill(self, done: int, total: int) -> None:
         self._events.put(Prefill(done, total))
@@ -224,8 +171,7 @@ class TextGeneration:
 
     def _end(self, event: Done | Failed) -> None:
         self._events.put(event)
-        self._over = True
-        self._when_done()
+        self._finish()
 
     def _guided(self, token: int) -> Directive:
         """The next token of an answer that keeps to a grammar; none of it is trimmed."""

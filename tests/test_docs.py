@@ -26,6 +26,7 @@ MODULES = [
     "qwen3_mlx.interface",
     "qwen3_mlx.mailbox",
     "qwen3_mlx.presets",
+    "qwen3_mlx.reading",
     "qwen3_mlx.statistics",
     "qwen3_mlx.testing",
     "qwen3_mlx.text.calls",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx.asking import Asking
 from qwen3_mlx.errors import AgentGoneError, EngineError
-from qwen3_mlx.events import Done, Event, Failed, Loading, Reply, TextDelta
+from qwen3_mlx.events import Failed, Loading, TextDelta
 from qwen3_mlx.interface import Generation, Message, ModelInfo
-from qwen3_mlx.mailbox import Mailbox
+from qwen3_mlx.reading import Reading
 from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm import link
 from qwen3_mlx.warm.codec import event_of, made, plain
@@ -123,72 +123,23 @@ class WarmModel(Asking):
         return self._local
 
 
-class WarmGeneration:
+class WarmGeneration(Reading):
     """A running answer at the agent, read by a thread of its own as fast as it comes."""
 
     def __init__(self, stream: link.Stream) -> None:
+        super().__init__()
         self._stream = stream
-        self._events: Mailbox[Event] = Mailbox()
-        self._end: Done | Failed | None = None
-        self._over = threading.Event()
-        self._when_done: Callable[[], None] = lambda: None
         threading.Thread(target=self._read, name="warm answer", daemon=True).start()
-
-    def __iter__(self) -> Iterator[Event]:
-        """The events from here on; whoever stops listening cancels."""
-        try:
-            while self._end is None:
-                yield self._kept(self._events.get())
-        finally:
-            if self._end is None:
-                self.cancel()
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        try:
-            while self._end is None:
-                yield self._kept(await self._events.next())
-        finally:
-            if self._end is None:
-                self.cancel()
 
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
-        if not self._over.is_set():
+        if not self._over:
             self._stream.cancel()
 
     def answer_now(self) -> None:
         """End the thought within one token, and answer from what has been thought."""
-        if not self._over.is_set():
+        if not self._over:
             self._stream.answer_now()
-
-    def when_done(self, function: Callable[[], None]) -> None:
-        """Call a function at the end, on another thread; at once if that is over."""
-        self._when_done = function
-        if self._over.is_set():
-            function()
-
-    def result(self) -> Reply:
-        """Run to the end and return the reply; raises what a `Failed` event carries."""
-        for _ in self:
-            pass
-        return self._outcome()
-
-    async def aresult(self) -> Reply:
-        """`result` for coroutines; one that is cancelled cancels the answer."""
-        async for _ in self:
-            pass
-        return self._outcome()
-
-    def _outcome(self) -> Reply:
-        assert self._end is not None
-        if isinstance(self._end, Failed):
-            raise self._end.error
-        return self._end.reply
-
-    def _kept(self, event: Event) -> Event:
-        if isinstance(event, Done | Failed):
-            self._end = event
-        return event
 
     def _read(self) -> None:
         """On the thread: events into the mailbox, the last of them whatever happens."""
@@ -202,5 +153,4 @@ class WarmGeneration:
         except Exception as error:
             known = error if isinstance(error, AgentGoneError) else EngineError(repr(error))
             self._events.put(Failed(known, kept="".join(said)))
-        self._over.set()
-        self._when_done()
+        self._finish()

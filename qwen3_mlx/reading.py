@@ -1,0 +1,87 @@
+"""The reading half of a running answer: events out of a queue, on any thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from qwen3_mlx.events import Done, Event, Failed, Reply
+from qwen3_mlx.mailbox import Mailbox
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """Iterated for the events that another thread puts into `_events`, `Done` or `Failed` last.
+
+    Whoever stops listening before that cancels: the rest need not be computed.
+
+    >>> from qwen3_mlx.events import TextDelta
+    >>> reading = Reading()
+    >>> reading._events.put(TextDelta("hi", 1))
+    >>> next(iter(reading)).text
+    'hi'
+    """
+
+    def __init__(self) -> None:
+        self._events: Mailbox[Event] = Mailbox()
+        self._last_event: Done | Failed | None = None
+        self._over = False
+        self._when_done: Callable[[], None] = lambda: None
+
+    def __iter__(self) -> Iterator[Event]:
+        """The events from here on."""
+        try:
+            while self._last_event is None:
+                yield self._kept(self._events.get())
+        finally:
+            if self._last_event is None:
+                self.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            while self._last_event is None:
+                yield self._kept(await self._events.next())
+        finally:
+            if self._last_event is None:
+                self.cancel()
+
+    def cancel(self) -> None:
+        """End within one token; what was said is kept and comes with `Done`."""
+
+    def when_done(self, function: Callable[[], None]) -> None:
+        """Call a function at the end, on the thread that writes; at once if that is over."""
+        self._when_done = function
+        if self._over:
+            function()
+
+    def result(self) -> Reply:
+        """Run to the end and return the reply.
+
+        Raises:
+            EngineError: the engine met a fault, or whatever else a `Failed` event carries.
+        """
+        for _ in self:
+            pass
+        return self._outcome()
+
+    async def aresult(self) -> Reply:
+        """`result` for coroutines; one that is cancelled cancels the answer."""
+        async for _ in self:
+            pass
+        return self._outcome()
+
+    def _finish(self) -> None:
+        """Called by the writer, after the last event."""
+        self._over = True
+        self._when_done()
+
+    def _kept(self, event: Event) -> Event:
+        if isinstance(event, Done | Failed):
+            self._last_event = event
+        return event
+
+    def _outcome(self) -> Reply:
+        assert self._last_event is not None
+        if isinstance(self._last_event, Failed):
+            raise self._last_event.error
+        return self._last_event.reply
