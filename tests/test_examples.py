@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import plistlib
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from stubs import stub
+
+from qwen3_mlx.testing import Answer, FakeModel
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -158,6 +161,37 @@ def test_nightly_report(tmp_path: Path) -> None:
     job = plistlib.loads(run("nightly_report.py", *words, "--plist").encode())
     assert job["StartCalendarInterval"] == {"Hour": 23, "Minute": 30}
     assert Path(job["ProgramArguments"][1]).name == "nightly_report.py"
+
+
+def test_tidy_with_tools_answers(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("")
+    assert "calls)" in run("tidy_with_tools.py", str(tmp_path), "Hello!", stdin="n\n" * 20)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_tidy_with_tools_moves_only_after_a_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text(name)
+    moves = [
+        ("move_file", {"name": name, "into": into})
+        for name, into in (("a.txt", "Old"), ("b.txt", "Old"), ("c.txt", "../Old"))
+    ]
+    model = FakeModel([Answer(calls=[("list_files", {})]), Answer(calls=moves), "Done."])
+    said = iter(["y", "I need it", "y"])
+    monkeypatch.setattr("builtins.input", lambda question: next(said))
+    example = runpy.run_path(str(EXAMPLES / "tidy_with_tools.py"))
+    example["main"](model, tmp_path, "Tidy up.")
+
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.txt")} == {
+        "Old/a.txt", "b.txt", "c.txt",
+    }  # fmt: skip
+    told = [str(each["content"]) for each in model.calls[-1].messages if each["role"] == "tool"]
+    assert '"a.txt"' in told[0]
+    assert told[1] == "moved"
+    assert "I need it" in told[2]
+    assert "not inside" in told[3]
 
 
 def apple_script(argv: list[str]) -> str:
