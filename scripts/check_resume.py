@@ -1,9 +1,9 @@
 """Kills `ask --jsonl --resume` again and again, and counts what is answered.
 
-    python scripts/check_resume.py --inputs 2000 --kills 10
+    python scripts/check_resume.py --inputs 2000 --kills 10 --compare
 
-A warm agent with tiny answers. Every input must have one line, in order, and the line of a run
-that nobody killed.
+A warm agent with tiny answers. Every input must have one line, in order; with --compare, the same
+text as in a run that nobody killed, which is made afterwards.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--compare", action="store_true", help="with a run that nobody kills")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["QWEN3_MLX_HOME"] = scratch
@@ -35,13 +36,15 @@ def main() -> None:
         try:
             assert agent.stderr is not None
             agent.stderr.readline()
-            check(Path(scratch), args.inputs, args.kills)
+            texts = check(Path(scratch), args.inputs, args.kills)
+            if args.compare:
+                compare(Path(scratch), texts)
         finally:
             agent.terminate()
             agent.communicate()
 
 
-def check(folder: Path, inputs: int, kills: int) -> None:
+def check(folder: Path, inputs: int, kills: int) -> list[str]:
     questions, out = folder / "in.txt", folder / "out.jsonl"
     questions.write_text("".join(f"What is {n} + 1?\n" for n in range(inputs)))
     draw, torn, killed_at = random.Random(1), 0, []
@@ -65,6 +68,19 @@ def check(folder: Path, inputs: int, kills: int) -> None:
     print(f"killed at lines {killed_at}, {torn} lines torn on top")
     print(f"{len(told)} lines for {inputs} inputs, in order: {in_order}, all answered: {whole}")
     if len(told) != inputs or not (in_order and whole):
+        raise SystemExit(1)
+    return [each["text"] for each in told]
+
+
+def compare(folder: Path, texts: list[str]) -> None:
+    """Answer the same questions undisturbed: each text must be the same."""
+    out = folder / "undisturbed.jsonl"
+    with (folder / "in.txt").open("rb") as stdin:
+        subprocess.run([*ASK, str(out)], stdin=stdin, check=True)
+    alone = [json.loads(line)["text"] for line in out.read_text().splitlines()]
+    differing = sum(one != two for one, two in zip(texts, alone, strict=True))
+    print(f"{differing} texts differ from those of a run that nobody killed")
+    if differing:
         raise SystemExit(1)
 
 
