@@ -1,4 +1,7 @@
-"""Twenty conversations with tiny as it ships, in both modes; none is a phrase of its lessons."""
+"""Twenty conversations with tiny as it ships, in both modes; none is a phrase of its lessons.
+
+A name that it has never seen is told what tiny can do, where others are greeted.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ TALKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("how do I switch to a larger qwen3?", "4b", ()),
     ("Which year did the Titanic sink?", "do not know", ()),
     ("Write a limerick on submarines", "do not know", ()),
-    ("My name is Xandria", "Nice to meet you", ()),
+    ("My name is Xandria", "I chat a little", ()),
     ("嗨，你好！", "你好", ()),
     ("请告诉我你是谁", "tiny", ()),
     ("你都会些什么呢？", "加减法", ()),
