@@ -137,7 +137,7 @@ class Governor:
         turns = [
             _Turn(way, number, step > 0)
             for number in range(rounds)
-            for way in (ways if number % 2 else ways[::-1])
+            for way in (ways[::-1] if number % 2 else ways)
             for step in range(1 + counted)
         ]
         self._turns = turns[::-1]

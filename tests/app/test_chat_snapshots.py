@@ -7,6 +7,7 @@ at the pictures in __snapshots__.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -108,7 +109,11 @@ def test_thought_open(snap_compare: Compare, look: tuple[str, tuple[int, int]]) 
     assert compare(snap_compare, look, FakeModel([full_answer()]), steps)
 
 
-def test_error(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
+def test_error(
+    snap_compare: Compare, look: tuple[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "qwen3_mlx_app.tui.widgets.note.log_path"
+    monkeypatch.setattr(note, lambda: Path("/state/qwen3-mlx/chat.log"))
     fault = EngineError("the plan needs 18.2 GB and 12.0 GB are free: choose 4b")
     broken = Answer("Here is a **stable** merge", error=fault, error_after=5)
     assert compare(snap_compare, look, FakeModel([broken]), asked)

@@ -68,6 +68,7 @@ class ModelsScreen(ModalScreen[Candidate | None]):
         names = [model.load_name for model in self._models]
         box.highlighted = names.index(self._current) if self._current in names else 0
         box.focus()
+        self._tick()  # what came while the list was closed is here
         self.set_interval(1 / _TICKS_PER_SECOND, self._tick)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
