@@ -285,6 +285,7 @@ def test_interrupted_it_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> No
         while not path.exists() or path.read_bytes().count(b"\n") < 1:
             assert process.poll() is None
             time.sleep(0.01)
+        time.sleep(0.5)  # the line is written before it is counted
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
