@@ -277,6 +277,8 @@ def test_interrupted_it_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> No
         process = subprocess.Popen(
             [*command, "--resume", str(path), "--parallel", "1"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Jobs in the background of a script ignore it, and so do their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(b"1\n2\n")
