@@ -435,7 +435,7 @@ async def test_long_answers_can_be_paged_and_followed_again() -> None:
         await press(app, "pagedown")
         await wait_until(pilot, lambda: app.chat.transcript.scroll_y == bottom)
         await press(app, "pageup")
-        await ask(pilot, app, "more")
+        await ask(pilot, app, "more")  # at once: a page that is still on its way must not win
         await wait_until(pilot, lambda: app.chat.transcript.scroll_y > bottom)
 
 

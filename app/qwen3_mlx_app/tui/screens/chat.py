@@ -174,10 +174,10 @@ class ChatScreen(Choices):
 
     def action_page(self, direction: int) -> None:
         """Scroll the transcript by a page; the bottom holds on to the newest text again."""
-        if direction < 0:
-            self.transcript.scroll_page_up()
-        else:
-            self.transcript.scroll_page_down()
+        box = self.transcript
+        page = direction * box.scrollable_content_region.height
+        # At once: put off to the next frame, it would undo what follows a message sent by then.
+        box.scroll_to(y=box.scroll_target_y + page, immediate=True)
 
     # What the commands ask for (see commands.CommandTarget)
 
