@@ -22,7 +22,7 @@ import tempfile
 import termios
 import time
 
-MARKS = (b"Message Qwen3", b"F1")
+MARKS = (b"essage Qwen3", b"F1")  # the cursor stands on the M
 
 
 def first_frame(command: list[str], marks: tuple[bytes, ...]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Iterable
 from typing import ClassVar
 
@@ -61,6 +62,12 @@ class ChatApp(App[None]):
         world = world or Environment()
         self.set_keymap(keymap.use(world.settings.keys))
         self.chat = ChatScreen(session, model_name, hint, blink=not still, world=world)
+
+    def on_ready(self) -> None:
+        """The first picture is drawn: collect again, if the start was without (see `chat`)."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     def get_default_screen(self) -> Screen[None]:
         """The chat is the ground that other screens come to lie on."""

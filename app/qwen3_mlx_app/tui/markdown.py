@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
@@ -17,6 +18,7 @@ _INLINE = re.compile(r"\$(?![\s$])((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)|\\\((.+?)\
 _OPENINGS = {"$$": "$$", "\\[": "\\]"}
 
 
+@cache  # an answer is parsed ten times a second
 def answer_parser() -> MarkdownIt:
     """Raw HTML stays visible: dropping it silently would lose what the model said."""
     parser = MarkdownIt("gfm-like", {"html": False})

@@ -16,6 +16,7 @@ from textual.widgets import Static, TextArea
 
 from qwen3_mlx_app.tui.attachments import Attachment, AttachmentError, named_files, read_file
 from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.pace import Pace
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import Turn
 from qwen3_mlx_app.tui.widgets.composer import Chips, Composer, Hints, QueueChip
@@ -57,6 +58,8 @@ class DrawnChat(Screen[None]):
         self._shown_load_error: Exception | None = None
         self._shown_trouble = ""
         self._was_running: tuple[object, ...] = ()
+        self._pace = Pace()
+        self._stale = False
         self._pen = asyncio.Lock()
         self._ticking: Timer | None = None
         self._leaving = False
@@ -114,7 +117,9 @@ class DrawnChat(Screen[None]):
 
     async def _tick(self) -> None:
         """Drain and draw; an idle chat costs nothing but the tick itself."""
-        if self.session.drain() or self.state.busy:
+        self._stale |= self.session.drain()
+        if (self._stale or self.state.busy) and self._pace.due():
+            self._stale = False
             await self.sync()
         async with self.drawing() as may:
             if may and self.transcript.hidden and self._at_the_top():

@@ -91,7 +91,7 @@ class TurnView(Vertical):
 
             self._answer = Answer()
             await self.mount(self._answer, before=self.query_one(".activity"))
-        await self._answer.sync(self.turn.answer, final=not self.turn.running)
+        await self._answer.sync(self.turn.answer)
 
     def _sync_activity(self, loaded: bool) -> None:
         activity = self.query_one(".activity", Static)
