@@ -26,6 +26,11 @@ class Problem(ABC):
     def draw(cls, rng: Random) -> Self:
         """Any problem of the kind."""
 
+    @classmethod
+    def practise(cls, rng: Random) -> Self:
+        """A problem for a lesson, where some kinds need more of what is hard."""
+        return cls.draw(rng)
+
     @property
     @abstractmethod
     def key(self) -> str:
@@ -52,7 +57,7 @@ class Problem(ABC):
 def draw_problem(kind: type[Kind], rng: Random, exam: bool = False) -> Kind:
     """A problem of the kind, from the wanted side of the split."""
     while True:
-        problem = kind.draw(rng)
+        problem = kind.draw(rng) if exam else kind.practise(rng)
         if problem.in_exam == exam:
             return problem
 

@@ -75,6 +75,12 @@ class Sum(Problem):
     def draw(cls, rng: Random) -> Self:
         return cls(*draw_operands(rng), rng.choice("+-"))
 
+    @classmethod
+    def practise(cls, rng: Random) -> Self:
+        """Which of two like numbers is the greater is what takes longest to learn."""
+        width = rng.choice((12, 12, 100, 1000))
+        return cls(*draw_operands(rng, like=1 / 3, width=width), rng.choice("+-"))
+
     @property
     def key(self) -> str:
         """The pair of operands, for both orders and both operations."""
@@ -109,13 +115,15 @@ def draw_number(rng: Random) -> int:
     return rng.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
 
 
-def draw_operands(rng: Random) -> tuple[int, int]:
-    """A pair of operands; one in six is near a long chain of carries or borrows, the hard case."""
+def draw_operands(rng: Random, like: float = 1 / 6, width: int = 12) -> tuple[int, int]:
+    """A pair of operands. A share of them is alike, or near a round sum, by up to a width: the long
+    chains of carries and borrows, which are the hard case.
+    """
     a = draw_number(rng)
-    if rng.random() < 1 / 6:
+    if rng.random() < like:
         limit = 10 ** len(str(a))
         near = limit - a if rng.random() < 0.5 else a
-        return a, min(9999, max(0, near + rng.randrange(-12, 13)))
+        return a, min(9999, max(0, near + rng.randrange(-width, width + 1)))
     return a, draw_number(rng)
 
 

@@ -163,7 +163,7 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
     """Blocks of lessons until the budget is spent, with a report now and then."""
     pad = run.model.config.pad_token_id
     losses: Counter[str] = Counter()
-    reported, begun, clock = run.spent, run.step, time.monotonic()
+    reported, begun, clock = run.spent, run.step, time.process_time()
     while (far := progress(run, options)) < 1:
         # Rounded, so that what is taught does not hang on fractions of a second.
         lessons = list(
@@ -174,7 +174,7 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
             if progress(run, options) >= 1:
                 break
             losses.update(train_step(run, batch, rate(progress(run, options)), goal))
-            passed, clock = time.monotonic() - clock, time.monotonic()
+            passed, clock = time.process_time() - clock, time.process_time()
             run.spent = team_clock(run.spent + passed)
         run.block += 1
         if run.spent - reported > options.every * 60 or progress(run, options) >= 1:
@@ -193,7 +193,7 @@ def parse() -> argparse.Namespace:
     add("--tokenizer", type=Path, required=True, help="folder of make_tokenizer.py")
     add("--work", type=Path, required=True, help="folder for the log and the resumable state")
     add("--out", type=Path, required=True, help="folder for the Hugging Face checkpoint")
-    add("--minutes", type=float, default=175.0, help="time budget, over all sittings")
+    add("--minutes", type=float, default=175.0, help="processor time of a process, over all sittings")
     add("--steps", type=int, default=0, help="a budget in updates instead: repeatable")
     add("--every", type=float, default=4.0, help="minutes between reports")
     add("--tokens", type=int, default=1280, help="ids in a process's batch")
