@@ -193,7 +193,7 @@ def parse() -> argparse.Namespace:
     add("--tokenizer", type=Path, required=True, help="folder of make_tokenizer.py")
     add("--work", type=Path, required=True, help="folder for the log and the resumable state")
     add("--out", type=Path, required=True, help="folder for the Hugging Face checkpoint")
-    add("--minutes", type=float, default=175.0, help="processor time of a process, over all sittings")
+    add("--minutes", type=float, default=175.0, help="processor time, over all sittings")
     add("--steps", type=int, default=0, help="a budget in updates instead: repeatable")
     add("--every", type=float, default=4.0, help="minutes between reports")
     add("--tokens", type=int, default=1280, help="ids in a process's batch")
