@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from engine.recorder import Recorder, common, wait_until_idle
+from model.running import load
 from script import Script, scripted
 
 sys.path.insert(0, str(Path(__file__).parent / "text"))
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from small_tokenizer import write_small_tokenizer
-from test_engine import Recorder, make_loader
 
 import qwen3_mlx
 from qwen3_mlx import EngineError, OptionError, Qwen3, Sampling
@@ -127,20 +127,12 @@ def greedy(engine: Engine, prompt: list[int]) -> list[int]:
     return heard.tokens
 
 
-def wait_until_idle(engine: Engine) -> None:
-    while engine.call(lambda: engine._idle.busy):
-        time.sleep(0.002)
-
-
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
 def test_twelve_turns_with_tools_read_only_what_is_new(folder: Path, tokenizer: Tokenizer) -> None:
     prompts = Prompts(ChatTemplate(TEMPLATE), tokenizer, "hybrid", 40_000)
     end = tokenizer.encode("<|im_end|>")
-    engine, empty = (Engine(make_loader(folder), VOCAB, prefix_bytes=size) for size in (1 << 28, 0))
+    engine, empty = (
+        Engine(partial(load, folder), VOCAB, prefix_bytes=size) for size in (1 << 28, 0)
+    )
     messages: list[dict[str, Any]] = []
     before: list[int] = []
     ours, theirs, news = 0, 0, 0
@@ -250,7 +242,7 @@ def test_the_tenth_turn_begins_at_once(tmp_path: Path, tokenizer: Tokenizer) -> 
         tmp_path / "model", dtype="F32", vocab_size=VOCAB, hidden_size=128,
         intermediate_size=256, num_hidden_layers=2, max_position_embeddings=8192,
     )  # fmt: skip
-    engine = Engine(make_loader(folder), VOCAB, prefix_bytes=1 << 30)
+    engine = Engine(partial(load, folder), VOCAB, prefix_bytes=1 << 30)
     history = [(7 * n) % 500 for n in range(6000)]
     times: dict[bool, list[float]] = {True: [], False: []}
     try:

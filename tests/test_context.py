@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkpoints import base_config, write_checkpoint
 from model.make_golden import CASES, GOLDEN, GREEDY_TOKENS, KEPT_ROWS, PROMPT_TOKENS, prompt
-from model.test_parity import TOLERANCE, greedy, prefill, weights
+from model.running import TOLERANCE, greedy, prefill, weights
 
 import qwen3_mlx
 from qwen3_mlx import MemoryPlanError, OptionError, Sampling

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeVar
 
 import mlx.core as mx
@@ -66,14 +67,22 @@ class Engine:
         self._inbox: queue.SimpleQueue[Request | _Task | None] = queue.SimpleQueue()
         self._waiting: deque[Request] = deque()
         self._readings: deque[Prefilling] = deque()
-        self._closed = False
+        self._begun: dict[Request, None] = {}  # those that are read or decode, in order
+        self._closed, self._door = False, threading.Lock()
         self._model: Qwen3Model
         self._batch: Batch
         self._prefixes: PrefixTree
         self._idle: IdleReader
-        self._thread = threading.Thread(target=self._run, name="qwen3-mlx engine", daemon=True)
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=([load], ready), name="qwen3-mlx engine", daemon=True
+        )
         self._thread.start()
-        self.call(lambda: self._start(load))
+        try:
+            ready.result()
+        except BaseException:  # also a Ctrl-C: what is still being loaded then ends by itself
+            self._shut()
+            raise
 
     def submit(self, request: Request) -> None:
         """Queue a request; its listener hears everything else.
@@ -81,17 +90,17 @@ class Engine:
         Raises:
             EngineError: the engine is closed, or too many requests wait already.
         """
-        if self._closed:
-            raise EngineError("this model is closed: load it again")
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) + self._inbox.qsize() >= self._max_waiting:
             raise EngineError(f"{self._max_waiting} requests wait already: try again later")
         request.stats.submitted = time.perf_counter()
-        self._inbox.put(request)
+        self._hand_in(request)
 
     def call(self, function: Callable[[], _Result]) -> _Result:
-        """Run a function on the engine thread, between two steps, and return its result."""
-        if self._closed:
-            raise EngineError("this model is closed: load it again")
+        """Run a function on the engine thread, between two steps, and return its result.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
         future: Future[_Result] = Future()
 
         def task() -> None:
@@ -100,17 +109,23 @@ class Engine:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._inbox.put(task)
+        self._hand_in(task)
         return future.result()
 
     def prepare(self, ids: Sequence[int]) -> None:
         """Read a text when there is nothing else to do, for a request that will begin so."""
-        if self._prefix_bytes and ids and not self._closed:
-            self._inbox.put(lambda: self._idle.add(ids))
+        if self._prefix_bytes and ids:
+            with suppress(EngineError):  # closed: there will be no such request
+                self._hand_in(lambda: self._idle.add(ids))
 
     @property
     def model(self) -> Qwen3Model:
-        """The model; use its arrays inside `call` only."""
+        """The model; use its arrays inside `call` only.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        self._check_open()
         return self._model
 
     @property
@@ -130,26 +145,44 @@ class Engine:
 
     def close(self) -> None:
         """Cancel what runs, end the thread and let the weights go. May be called twice."""
-        if not self._closed:
-            self._closed = True
-            self._inbox.put(None)
+        self._shut()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _start(self, load: Callable[[], Qwen3Model]) -> None:
-        self._model = load()
-        self._batch = Batch(self._model, self._vocab)
-        self._forget()
+    def _shut(self) -> None:
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
 
-    def _run(self) -> None:
-        while self._take_in():
+    def _hand_in(self, item: Request | _Task) -> None:
+        """Give the engine thread something; nothing comes behind the None that ends it."""
+        with self._door:
+            self._check_open()
+            self._inbox.put(item)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("this model is closed: load it again")
+
+    def _run(self, loads: list[Callable[[], Qwen3Model]], ready: Future[None]) -> None:
+        try:
+            self._model = loads.pop()()  # a thread holds its arguments as long as it runs
+            self._start_afresh()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        while True:
             try:
+                if not self._take_in():
+                    break
                 self._drop_interrupted()
                 self._be_patient()
                 self._prefill()
                 self._decode()
-                if not self._busy():
-                    self._read_ahead()
+                if self._idle.busy and not self._busy():
+                    self._idle.advance()
             except TimeoutError:
                 continue  # reading experts took longer than a request has: that one ends now
             except Exception as error:
@@ -161,28 +194,18 @@ class Engine:
 
         A step that is given up can be taken again: caches grow, and tokens are drawn, at its end.
         """
-        readings = [reading.request for reading in self._readings]
-        requests = [*self._waiting, *readings, *self._batch.requests]
+        requests = (*self._waiting, *self._begun)
         deadlines = [each.deadline for each in requests if each.deadline is not None]
         self._model.patience.deadline = min(deadlines, default=None)
 
     def _busy(self) -> bool:
-        return bool(self._waiting or self._readings) or bool(
-            getattr(self, "_batch", None) and self._batch.requests
-        )
-
-    def _reads_ahead(self) -> bool:
-        return hasattr(self, "_idle") and self._idle.busy
-
-    def _read_ahead(self) -> None:
-        if self._idle.busy:
-            self._idle.advance()
+        return bool(self._waiting or self._begun)
 
     def _take_in(self) -> bool:
         """Empty the inbox, waiting for something if there is nothing to do; False to end."""
         while True:
             try:
-                item = self._inbox.get(block=not self._busy() and not self._reads_ahead())
+                item = self._inbox.get(block=not self._busy() and not self._idle.busy)
             except queue.Empty:
                 return True
             if item is None:
@@ -194,9 +217,10 @@ class Engine:
 
     def _drop_interrupted(self) -> None:
         """End requests that were cancelled or ran out of time, wherever they are."""
-        for request in [each for each in self._waiting if each.interruption()]:
-            self._waiting.remove(request)
-            self._finish(request, request.interruption() or "cancelled")
+        for request in list(self._waiting):
+            if reason := request.interruption():
+                self._waiting.remove(request)
+                self._finish(request, reason)
         for reading in list(self._readings):
             if reason := reading.request.interruption():
                 self._readings.remove(reading)
@@ -224,6 +248,7 @@ class Engine:
         return bool(self._waiting) and len(self._batch.requests) < self._max_rows
 
     def _begin(self, request: Request) -> None:
+        self._begun[request] = None
         if not self._batch.requests:
             mx.reset_peak_memory()
         self._idle.pause()
@@ -303,6 +328,7 @@ class Engine:
                 self._finish(request, outcome)
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
+        self._begun.pop(request, None)
         request.stats.peak_bytes = mx.get_peak_memory()
         try:
             request.listener.finished(reason, request.stats)
@@ -310,44 +336,34 @@ class Engine:
             _log.exception("a listener failed at the end of its request")
 
     def _fail(self, request: Request, error: Exception) -> None:
+        self._begun.pop(request, None)
         try:
             request.listener.failed(error)
         except Exception:
             _log.exception("a listener failed when it was told of a fault")
 
     def _fail_all(self, error: Exception) -> None:
-        """A step went wrong: end what took part in it and start afresh."""
+        """Something went wrong: end all that had begun, and start afresh."""
         _log.error("the engine met a fault", exc_info=error)
         fault = EngineError(f"the engine met a fault and was restarted: {error}")
         fault.__cause__ = error
-        requests = list(self._batch.requests)
-        requests += [reading.request for reading in self._readings]
-        self._readings.clear()
-        self._batch = Batch(self._model, self._vocab)
-        self._forget()
-        for request in requests:
+        self._start_afresh()
+        for request in list(self._begun):
             self._fail(request, fault)
 
-    def _forget(self) -> None:
-        """Start with an empty tree: what a fault has touched is not to be trusted."""
+    def _start_afresh(self) -> None:
+        """With an empty tree, too: what a fault has touched is not to be trusted."""
+        self._readings.clear()
+        self._batch = Batch(self._model, self._vocab)
         self._prefixes = PrefixTree(self._model.config, self._prefix_bytes)
         self._idle = IdleReader(self._model, self._prefixes, self._chunk)
 
     def _end(self) -> None:
-        """Cancel what is left, after the inbox has been closed."""
-        left = list(self._waiting)
-        if hasattr(self, "_batch"):
-            left += self._batch.requests
-            self._batch.keep([])
-        left += [reading.request for reading in self._readings]
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            if isinstance(item, Request):
-                left.append(item)
-        for request in left:
+        """Cancel what is left, and let everything go."""
+        for request in (*self._waiting, *self._begun):
             self._finish(request, "cancelled")
+        self._waiting.clear()
+        self._readings.clear()
         # Compiled functions must go while this thread still runs Python: MLX keeps them in a
         # cache of the thread, and clearing that after the interpreter has ended aborts.
-        self.__dict__.pop("_batch", None)
-        for name in ("_model", "_prefixes", "_idle"):
-            self.__dict__.pop(name, None)
+        del self._batch, self._idle, self._prefixes, self._model

@@ -33,6 +33,7 @@ class IdleReader:
 
     @property
     def busy(self) -> bool:
+        """Whether there is something to read."""
         return bool(self._texts)
 
     def pause(self) -> None:

@@ -94,10 +94,6 @@ class PrefixTree:
             self._shrink(most - (end - known), node)
             self._add(node, ids[known:end], kv.piece(known, end))
 
-    def clear(self) -> None:
-        """Let everything go."""
-        self._root, self.tokens = _Node((), []), 0
-
     def _walk(self, ids: Sequence[int]) -> list[tuple[_Node, int]]:
         """The nodes along the ids, each with how many of its tokens agree."""
         path, place, node = [], 0, self._root

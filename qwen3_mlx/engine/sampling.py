@@ -218,5 +218,5 @@ class Penalties:
         return made
 
 
-def _column(values: Sequence[float], kind: type = float) -> mx.array:
-    return mx.array([kind(value) for value in values])[:, None]
+def _column(values: Sequence[float]) -> mx.array:
+    return mx.array([float(value) for value in values])[:, None]

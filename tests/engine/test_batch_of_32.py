@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from checkpoints import write_checkpoint
-from engine.test_engine import Recorder
+from engine.recorder import Recorder
 
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request

@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import queue
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from checkpoints import write_checkpoint
+from engine.recorder import VOCAB, Recorder, request_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model.running import load
 
 from qwen3_mlx.engine import batch
 from qwen3_mlx.engine.engine import Engine
-from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
+from qwen3_mlx.engine.request import DrawRule, Request
 from qwen3_mlx.errors import EngineError
-from qwen3_mlx.events import FinishReason
-from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
-from qwen3_mlx.model.weights import build_model
-
-VOCAB = 300
-
-
-class Recorder:
-    """A listener that keeps what it hears; `at` runs in place of the nth token's silence."""
-
-    def __init__(self, at: dict[int, Callable[[], bool]] | None = None) -> None:
-        self.tokens: list[int] = []
-        self.prefills: list[tuple[int, int]] = []
-        self.ends: queue.SimpleQueue[FinishReason | Exception] = queue.SimpleQueue()
-        self.stats = RequestStats()
-        self._at = at or {}
-
-    def prefill(self, done: int, total: int) -> None:
-        self.prefills.append((done, total))
-
-    def token(self, token: int) -> bool:
-        self.tokens.append(token)
-        action = self._at.get(len(self.tokens))
-        return bool(action and action())
-
-    def finished(self, reason: FinishReason, stats: RequestStats) -> None:
-        self.stats = stats
-        self.ends.put(reason)
-
-    def failed(self, error: Exception) -> None:
-        self.ends.put(error)
-
-    def end(self) -> FinishReason | Exception:
-        return self.ends.get(timeout=300)
-
-
-def make_loader(folder: Path) -> Callable[[], Qwen3Model]:
-    def load() -> Qwen3Model:
-        arrays = mx.load(str(folder / "model.safetensors"))
-        assert isinstance(arrays, dict)
-        import json
-
-        return build_model(
-            ModelConfig.from_dict(json.loads((folder / "config.json").read_text())), arrays
-        )
-
-    return load
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
@@ -75,21 +33,9 @@ def engine(
     folder = write_checkpoint(
         tmp_path_factory.mktemp("engine") / "model", moe=request.param == "moe", dtype="F32"
     )
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=4)
+    engine = Engine(partial(load, folder), VOCAB, prefill_chunk=16, max_rows=4)
     yield engine
     engine.close()
-
-
-def request_for(number: int, listener: Recorder, max_tokens: int = 12) -> Request:
-    """The nth of a set of different requests: lengths, rules and seeds all vary."""
-    prompt = [(number * 37 + 11 * i) % VOCAB for i in range(1 + (number * 13) % 40)]
-    rule = [
-        DrawRule(),
-        DrawRule(temperature=1.0, top_k=20, top_p=0.9),
-        DrawRule(temperature=1.3, min_p=0.02),
-        DrawRule(temperature=0.8, presence_penalty=1.0, repetition_penalty=1.2),
-    ][number % 4]
-    return Request(prompt, rule, listener, max_tokens, seed=number)
 
 
 def alone(engine: Engine, number: int) -> list[int]:
@@ -113,7 +59,7 @@ def test_company_never_changes_tokens(engine: Engine, schedule: list[tuple[int, 
     for number, fate, when in schedule:
         listener = Recorder()
         asked = request_for(number, listener)
-        listener._at = {when: _fate(fate, asked)}
+        listener.at = {when: _fate(fate, asked)}
         running.append((number, fate, when, listener))
         engine.submit(asked)
     ends = [listener.end() for *_, listener in running]
@@ -160,24 +106,39 @@ def test_prefill_is_told_chunk_by_chunk(engine: Engine) -> None:
     assert listener.prefills == [(16, 40), (32, 40), (40, 40)]
 
 
-def test_cancel_while_the_prompt_is_read(engine: Engine) -> None:
-    listener = Recorder()
-    asked = Request([1] * 4000, DrawRule(), listener, 5)
+def interrupt(asked: Request, how: str) -> None:
+    if how == "cancelled":
+        asked.cancelled = True
+    else:
+        asked.deadline = time.monotonic()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timeout"])
+@pytest.mark.parametrize(("when", "read", "said"), [(0, [(16, 200)], 0), (3, None, 3)])
+def test_an_interrupted_request_ends_where_it_is(
+    engine: Engine, how: str, when: int, read: list[tuple[int, int]] | None, said: int
+) -> None:
+    listener = Recorder({when: lambda: interrupt(asked, how)})
+    asked = Request([1] * 200, DrawRule(), listener, 10**6)
     engine.submit(asked)
-    while not listener.prefills:
-        time.sleep(0.001)
-    asked.cancelled = True
 
-    assert listener.end() == "cancelled"
-    assert listener.prefills[-1][0] < 4000
+    assert listener.end() == how
+    assert len(listener.tokens) == said
+    assert read is None or listener.prefills == read
 
 
-def test_deadline(engine: Engine) -> None:
-    listener = Recorder()
-    engine.submit(Request([1, 2], DrawRule(), listener, 10**6, deadline=time.monotonic() + 0.2))
+def test_who_waits_ends_in_time(tmp_path: Path) -> None:
+    """Nobody who waits behind a long answer has to wait for its end."""
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+    engine = Engine(partial(load, folder), VOCAB, max_rows=1)
+    running, waiting = Recorder(), Recorder()
+    engine.submit(Request([1], DrawRule(), running, 10**6))
+    engine.submit(Request([1], DrawRule(), waiting, 5, deadline=time.monotonic()))
 
-    assert listener.end() == "timeout"
-    assert listener.tokens
+    assert waiting.end() == "timeout"
+    assert not waiting.prefills
+    engine.close()
+    assert running.end() == "cancelled"
 
 
 def test_more_requests_than_rows_all_finish(engine: Engine) -> None:
@@ -194,9 +155,8 @@ def test_a_fault_fails_its_requests_and_the_engine_goes_on(
     def broken(*arguments: object) -> mx.array:
         raise RuntimeError("no device")
 
-    def break_it() -> bool:
+    def break_it() -> None:
         monkeypatch.setattr(batch, "_draw", broken)
-        return False
 
     expected, listener = alone(engine, 1), Recorder({3: break_it})
 
@@ -215,8 +175,49 @@ def test_call_runs_on_the_engine_thread_and_raises_here(engine: Engine) -> None:
         engine.call(lambda: 1 / 0)
 
 
+def test_whatever_fails_on_the_way_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is just being begun, or taken into the batch, is not forgotten."""
+    for place in ("engine.engine.Prefilling", "engine.batch.Batch.add"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"qwen3_mlx.{place}", _broken)
+            listener = Recorder()
+            engine.submit(request_for(1, listener))
+            assert isinstance(listener.end(), EngineError)
+    assert alone(engine, 1)
+
+
+def _broken(*arguments: object) -> None:
+    raise RuntimeError("no device")
+
+
+def test_a_fault_in_what_is_handed_in_does_not_end_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+    engine = Engine(partial(load, folder), VOCAB, prefix_bytes=1 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr("qwen3_mlx.engine.idle.IdleReader.add", _broken)
+        engine.prepare([1, 2, 3])
+        assert engine.call(lambda: 1) == 1
+    assert len(alone(engine, 1)) == 12
+    engine.close()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_thread() -> None:
+    def broken() -> Qwen3Model:
+        raise ValueError("no such weights")
+
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="no such weights"):
+        Engine(broken, VOCAB)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
 def test_closing_cancels_what_runs_and_refuses_more(tmp_path: Path) -> None:
-    engine = Engine(make_loader(write_checkpoint(tmp_path / "m", dtype="F32")), VOCAB, max_rows=1)
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+    engine = Engine(partial(load, folder), VOCAB, max_rows=1)
     listeners = [Recorder(), Recorder()]
     for listener in listeners:
         engine.submit(Request([1], DrawRule(), listener, 10**6))
@@ -224,17 +225,65 @@ def test_closing_cancels_what_runs_and_refuses_more(tmp_path: Path) -> None:
     engine.close()
 
     assert [listener.end() for listener in listeners] == ["cancelled"] * 2
-    with pytest.raises(EngineError, match="closed"):
-        engine.submit(Request([1], DrawRule(), Recorder(), 1))
+    for use in (
+        lambda: engine.submit(Request([1], DrawRule(), Recorder(), 1)),
+        lambda: engine.call(lambda: None),
+        lambda: engine.model,
+    ):
+        with pytest.raises(EngineError, match="closed"):
+            use()
+    engine.prepare([1, 2])  # nobody needs it any more
+
+
+def test_nothing_is_lost_between_asking_and_closing(tmp_path: Path) -> None:
+    """Whatever is handed in while the engine closes is refused or answered."""
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+    for _ in range(5):
+        engine = Engine(partial(load, folder), VOCAB)
+        heard: list[Recorder] = []
+        asking = threading.Thread(target=ask_until_refused, args=(engine, heard), daemon=True)
+        asking.start()
+        while not heard:
+            time.sleep(0.001)
+        engine.close()
+        asking.join(timeout=60)
+        assert not asking.is_alive()
+        assert {listener.end() for listener in heard} <= {"length", "cancelled"}
+
+
+def ask_until_refused(engine: Engine, heard: list[Recorder]) -> None:
+    with suppress(EngineError):
+        while True:
+            listener = Recorder()
+            engine.submit(Request([1], DrawRule(), listener, 1))
+            heard.append(listener)
+            engine.call(lambda: None)
+
+
+def test_a_closed_engine_holds_no_model(tmp_path: Path) -> None:
+    """Whatever it was doing: reading a prompt, decoding, reading ahead."""
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+    for asked in (0, 1):
+        engine = Engine(partial(load, folder), VOCAB, prefill_chunk=16, prefix_bytes=1 << 20)
+        held = weakref.ref(engine.model)
+        listener = Recorder({asked: engine.close})
+        engine.submit(Request([1] * 100, DrawRule(), listener, 10**6))
+        engine.prepare([2] * 1000)
+        assert listener.end() == "cancelled"
+        engine.close()
+        gc.collect()
+        assert held() is None
 
 
 def test_the_queue_is_bounded(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", dtype="F32")
-    engine = Engine(make_loader(folder), VOCAB, max_rows=1, max_waiting=2)
-    for waiting in range(3):
+    engine = Engine(partial(load, folder), VOCAB, max_rows=1, max_waiting=2)
+    began = threading.Event()
+    engine.submit(Request([1], DrawRule(), Recorder({1: began.set}), 10**6))
+    began.wait()  # the only row is taken: from here on nobody begins
+    for _ in range(2):
         engine.submit(Request([1], DrawRule(), Recorder(), 10**6))
-        while len(engine._waiting) < waiting:
-            time.sleep(0.001)
+    engine.call(lambda: None)  # both have been taken in
     with pytest.raises(EngineError, match="2 requests wait"):
         engine.submit(Request([1], DrawRule(), Recorder(), 1))
     engine.close()

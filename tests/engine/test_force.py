@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import write_checkpoint
+from engine.recorder import SENTENCE, VOCAB, Recorder, request_for, wishing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engine import VOCAB, Recorder, make_loader, request_for
+from model.running import load
 
 from qwen3_mlx.engine.batch import Batch, Prefilling
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.mask import Ban, masked
-from qwen3_mlx.engine.request import Directive, DrawRule, Force, Request, Stop
+from qwen3_mlx.engine.request import DrawRule, Force, Request, Stop
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 # There MLX's own kernels treat one position and many alike; elsewhere another library may not.
 AS_SHIPPED_FOR_LINUX = platform.system() == "Linux" and mx.default_device() == mx.cpu
-SENTENCE = [271, 82, 7, 199, 88, 55, 279, 119, 1, 258]
-
-
-class Forcer(Recorder):
-    """Answers to the nth token with a wish."""
-
-    def __init__(self, wishes: dict[int, Directive]) -> None:
-        super().__init__()
-        self._wishes = wishes
-
-    def token(self, token: int) -> Directive:
-        self.tokens.append(token)
-        return self._wishes.get(len(self.tokens))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Qwen3Model:
     folder = write_checkpoint(tmp_path_factory.mktemp("force") / "model", dtype="F32")
-    return make_loader(folder)()
+    return load(folder)
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
@@ -47,7 +36,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = write_checkpoint(
         tmp_path_factory.mktemp("force") / "model", moe=request.param == "moe", dtype="F32"
     )
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=4)
+    engine = Engine(partial(load, folder), VOCAB, prefill_chunk=16, max_rows=4)
     yield engine
     engine.close()
 
@@ -116,11 +105,8 @@ def test_the_history_of_penalties_counts_what_is_in_the_text(model: Qwen3Model) 
 def test_forced_texts_in_company_are_as_alone(
     engine: Engine, plan: list[tuple[int, int, int]]
 ) -> None:
-    def listener(when: int, cut: int) -> Forcer:
-        return Forcer({when: Force(SENTENCE, min(cut, when)), 14: Force([5, 6])})
-
-    def submit(number: int, when: int, cut: int) -> tuple[Request, Forcer]:
-        heard = listener(when, cut)
+    def submit(number: int, when: int, cut: int) -> tuple[Request, Recorder]:
+        heard = wishing({when: Force(SENTENCE, min(cut, when)), 14: Force([5, 6])})
         request = request_for(number, heard, max_tokens=20)
         engine.submit(request)
         return request, heard
@@ -133,7 +119,7 @@ def test_forced_texts_in_company_are_as_alone(
 
 
 def test_greedy_text_goes_on_as_after_a_prompt(engine: Engine) -> None:
-    heard = Forcer({6: Force(SENTENCE, 1)})
+    heard = wishing({6: Force(SENTENCE, 1)})
     request = Request([4, 5, 6], DrawRule(), heard, 12)
     engine.submit(request)
     assert heard.end() == "length"
@@ -149,7 +135,7 @@ def test_greedy_text_goes_on_as_after_a_prompt(engine: Engine) -> None:
 
 @pytest.mark.parametrize(("room", "fits"), [(19, True), (16, True), (15, False)])
 def test_ids_that_do_not_fit_are_not_forced(engine: Engine, room: int, fits: bool) -> None:
-    heard = Forcer({5: Force(SENTENCE)})
+    heard = wishing({5: Force(SENTENCE)})
     request = Request([1, 2], DrawRule(), heard, 100, room=room)
     engine.submit(request)
 
@@ -159,7 +145,7 @@ def test_ids_that_do_not_fit_are_not_forced(engine: Engine, room: int, fits: boo
 
 
 def test_a_wish_for_more_than_was_drawn_fails_alone(engine: Engine) -> None:
-    heard, other = Forcer({2: Force([1], cut=3)}), Recorder()
+    heard, other = wishing({2: Force([1], cut=3)}), Recorder()
     for listener in (heard, other):
         engine.submit(Request([1, 2], DrawRule(), listener, 10))
     assert isinstance(heard.end(), ValueError)
@@ -167,7 +153,7 @@ def test_a_wish_for_more_than_was_drawn_fails_alone(engine: Engine) -> None:
 
 
 def test_stop_says_why(engine: Engine) -> None:
-    heard = Forcer({3: Stop("repetition")})
+    heard = wishing({3: Stop("repetition")})
     engine.submit(Request([1, 2], DrawRule(), heard, 10))
     assert heard.end() == "repetition"
     assert len(heard.tokens) == 3

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import write_checkpoint
-from test_engine import VOCAB, Recorder, make_loader, request_for
-from test_force import SENTENCE, Forcer
+from engine.recorder import SENTENCE, VOCAB, Recorder, request_for, wishing
+from model.running import load
 
 import qwen3_mlx
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.engine.request import Directive, Force, Request
+from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.errors import OptionError
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     folder = write_checkpoint(tmp_path_factory.mktemp("odds") / "model", moe=True, dtype="F32")
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=8)
+    engine = Engine(partial(load, folder), VOCAB, prefill_chunk=16, max_rows=8)
     yield engine
     engine.close()
 
@@ -65,8 +67,7 @@ def test_equal_to_a_pass_from_scratch_in_a_batch_of_all_rules(engine: Engine) ->
 
 @pytest.mark.parametrize("cut", [0, 2])
 def test_forced_ids_have_none(engine: Engine, cut: int) -> None:
-    wishes: dict[int, Directive] = {5: Force(SENTENCE, cut)}
-    request = request_for(1, Forcer(wishes))
+    request = request_for(1, wishing({5: Force(SENTENCE, cut)}))
     request.logprobs = 2
     engine.submit(request)
     assert request.listener.end() == "length"

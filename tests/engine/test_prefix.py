@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import base_config, write_checkpoint
+from engine.recorder import VOCAB, Recorder, common, request_for, wait_until_idle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engine import VOCAB, Recorder, make_loader, request_for
+from model.running import load
 
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
@@ -43,11 +45,6 @@ def check(kv: KVCache | None, ids: Sequence[int], length: int) -> None:
         expected = np.array(ids[:length], np.float32) + 1000 * layer
         assert (np.array(k)[0, 1, :, 5] == expected).all()
         assert (np.array(v) == -np.array(k)).all()
-
-
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 texts = st.lists(st.integers(0, 2), min_size=1, max_size=12)
@@ -107,14 +104,16 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def engine(folder: Path) -> Iterator[Engine]:
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=4, prefix_bytes=1 << 26)
+    engine = Engine(
+        partial(load, folder), VOCAB, prefill_chunk=16, max_rows=4, prefix_bytes=1 << 26
+    )
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Iterator[Engine]:
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=4)
+    engine = Engine(partial(load, folder), VOCAB, prefill_chunk=16, max_rows=4)
     yield engine
     engine.close()
 
@@ -125,11 +124,6 @@ def run(engine: Engine, prompt: Sequence[int], tokens: int = 10, **more: object)
     engine.submit(request)
     assert listener.end() in ("length", "stop")
     return request
-
-
-def wait_until_idle(engine: Engine) -> None:
-    while engine.call(lambda: engine._idle.busy):
-        time.sleep(0.002)
 
 
 def test_a_conversation_is_read_once(engine: Engine, plain: Engine) -> None:
@@ -174,7 +168,9 @@ def test_reuse_in_company_changes_nothing(
         engine.submit(request)
         return heard, request
 
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, max_rows=4, prefix_bytes=200_000)
+    engine = Engine(
+        partial(load, folder), VOCAB, prefill_chunk=16, max_rows=4, prefix_bytes=200_000
+    )
     try:
         running = [ask(engine, *each) for each in asked]
         together = [(heard.end(), request.said) for heard, request in running]
@@ -190,17 +186,15 @@ def test_reuse_in_company_changes_nothing(
 
 
 def test_a_cancelled_prompt_leaves_what_was_read(engine: Engine) -> None:
-    heard = Recorder()
-    request = Request([1] * 640, DrawRule(), heard, 5)
-    engine.submit(request)
-    while not heard.prefills:
-        time.sleep(0.001)
-    request.cancelled = True
-    assert heard.end() == "cancelled"
-    read = heard.prefills[-1][0]
+    def cancel() -> None:
+        request.cancelled = True
 
-    again = run(engine, [1] * 640, 1)
-    assert again.stats.cached >= read
+    heard = Recorder({0: cancel})
+    request = Request([1] * 200, DrawRule(), heard, 5)
+    engine.submit(request)
+    assert heard.end() == "cancelled"
+    assert heard.prefills == [(16, 200)]
+    assert run(engine, [1] * 200, 1).stats.cached == 16
 
 
 def test_a_text_is_read_ahead(engine: Engine, plain: Engine) -> None:
@@ -215,25 +209,39 @@ def test_a_text_is_read_ahead(engine: Engine, plain: Engine) -> None:
 
 def test_a_request_waits_for_one_chunk_of_idle_reading_at_most(engine: Engine) -> None:
     text = [n % VOCAB for n in range(1200)]
-    engine.prepare(text)
-    while not engine.call(lambda: engine._idle.read_tokens):
-        time.sleep(0.001)
-    before = engine.call(lambda: engine._idle.read_tokens)
-    run(engine, [1, 2, 3], 1)
-    after = engine.call(lambda: engine._idle.read_tokens)
-    assert after - before < 1200  # it was served in between
+    read: list[int] = []
+    heard = Recorder({1: lambda: read.append(engine._idle.read_tokens)})
+
+    def ask_in_mid_reading() -> None:
+        engine._idle.add(text)
+        engine._idle.advance()
+        engine.submit(Request([1, 2, 3], DrawRule(), heard, 1))
+
+    engine.call(ask_in_mid_reading)
+    assert heard.end() == "length"
+    assert read == [16]
     wait_until_idle(engine)
     # What had been read before the interruption was not read again.
     assert engine.call(lambda: engine._idle.read_tokens) == 1200
     assert run(engine, text, 1).stats.cached == 1199
 
 
-def test_closing_does_not_wait_for_idle_reading(folder: Path) -> None:
-    engine = Engine(make_loader(folder), VOCAB, prefill_chunk=16, prefix_bytes=1 << 26)
-    engine.prepare([n % VOCAB for n in range(100_000)])
-    began = time.monotonic()
+def test_closing_does_not_wait_for_idle_reading(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks, advance = 0, engine._idle.advance
+
+    def counted() -> None:
+        nonlocal chunks
+        chunks += 1
+        advance()
+        if chunks == 3:
+            engine.close()
+
+    monkeypatch.setattr(engine._idle, "advance", counted)
+    engine.prepare([n % VOCAB for n in range(1000)])
     engine.close()
-    assert time.monotonic() - began < 20
+    assert chunks <= 3
 
 
 def test_a_fault_while_reading_ahead_empties_the_tree(

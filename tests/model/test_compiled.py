@@ -11,15 +11,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import write_checkpoint
-from model.test_parity import load, weights
+from model.running import load
 
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.model import weights as weights_module
 from qwen3_mlx.model.compiled import CompiledStep
-from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.linear import SeparateLinears
-from qwen3_mlx.model.weights import build_model
 
 PROMPT = [(7 * n) % 300 for n in range(20)]
 
@@ -89,10 +87,9 @@ def test_loading_holds_no_layer_twice(tmp_path: Path) -> None:
     """Peak memory of loading: the weights and at most the largest layer once more."""
     folder = write_checkpoint(tmp_path / "model", moe=True, dtype="F32", num_hidden_layers=12)
     total = open_checkpoint(folder).weight_bytes
-    config = ModelConfig.from_dict(open_checkpoint(folder).config)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
-    model = build_model(config, weights(folder))
+    model = load(folder)
     peak = mx.get_peak_memory() - before
 
     assert sum(array.nbytes for array in model.arrays()) >= total

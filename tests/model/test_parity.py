@@ -11,30 +11,10 @@ import numpy as np
 import pytest
 from checkpoints import write_checkpoint
 from model.make_golden import CASES, GOLDEN, GREEDY_TOKENS, KEPT_ROWS, prompt, reference
+from model.running import TOLERANCE, greedy, load, prefill
 
-from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
-from qwen3_mlx.model.weights import build_model
-
-TOLERANCE = 2e-5
-
-
-def weights(folder: Path) -> dict[str, mx.array]:
-    arrays = mx.load(str(folder / "model.safetensors"))
-    assert isinstance(arrays, dict)
-    return arrays
-
-
-def load(folder: Path, dtype: mx.Dtype | None = None) -> Qwen3Model:
-    config = ModelConfig.from_dict(open_checkpoint(folder).config)
-    return build_model(config, weights(folder), dtype)
-
-
-def prefill(model: Qwen3Model, ids: list[int]) -> np.ndarray:
-    hidden = model.hidden(mx.array([ids]), KVCache(model.config))
-    return np.array(model.logits(hidden)[0].astype(mx.float32))
 
 
 def stepwise(model: Qwen3Model, ids: list[int], first: int) -> np.ndarray:
@@ -43,15 +23,6 @@ def stepwise(model: Qwen3Model, ids: list[int], first: int) -> np.ndarray:
     for chunk in [ids[:first], *([token] for token in ids[first:])]:
         rows.append(model.logits(model.hidden(mx.array([chunk]), cache))[0])
     return np.array(mx.concatenate(rows).astype(mx.float32))
-
-
-def greedy(model: Qwen3Model, ids: list[int], count: int) -> list[int]:
-    cache, said, chunk = KVCache(model.config), [], ids
-    for _ in range(count):
-        logits = model.logits(model.hidden(mx.array([chunk]), cache)[:, -1])
-        said.append(int(logits.argmax().item()))
-        chunk = said[-1:]
-    return said
 
 
 @pytest.fixture(scope="module")
