@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from qwen3_mlx.checkpoint import (
-    ITEM_BYTES,
-    Checkpoint,
-    TensorInfo,
-    open_checkpoint,
-    read_config,
+from qwen3_mlx.checkpoint import Checkpoint, TensorInfo, open_checkpoint, read_config
+from qwen3_mlx.errors import CheckpointError, OptionError, UnsupportedModelError
+from qwen3_mlx.experts.layout import (
+    CODES,
+    FLOATS,
+    ExpertFormat,
+    is_expert_tensor,
+    layer_format,
 )
-from qwen3_mlx.errors import CheckpointError, OptionError
-from qwen3_mlx.experts.layout import ExpertFormat, is_expert_tensor, layer_format
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.records import Records, RecordSource, open_records
 from qwen3_mlx.experts.store import Source, TensorSource
@@ -45,7 +46,6 @@ __all__ = [
 _QWEN_VOCABULARY = 151_936
 _DTYPES = ("float32", "bfloat16", "float16")
 _DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_STORED_AS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ class Weights:
         """How the weights are stored, for people: "4-bit", "bf16"."""
         if self.config.quantization is not None:
             return f"{self.config.quantization.bits}-bit"
-        embedding = self.checkpoint.tensors["model.embed_tokens.weight"].dtype
-        return _STORED_AS.get(embedding, embedding)
+        return self.checkpoint.tensors["model.embed_tokens.weight"].dtype.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,15 @@ def open_weights(folder: Path) -> Weights:
 
     Raises:
         CheckpointError: a file is missing, damaged or does not fit the others.
-        UnsupportedModelError: the model is not a Qwen3 text model.
+        UnsupportedModelError: the model is not a Qwen3 text model, or its weights are of a type
+            that is not computed with.
     """
     config = ModelConfig.from_dict(read_config(folder))  # says "not a Qwen3" before anything else
     checkpoint = open_checkpoint(folder)
     records = open_records(folder, config)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     check_shapes(shapes | (records.shapes() if records else {}), config)
+    _check_dtypes(checkpoint.tensors)
     return Weights(checkpoint, config, records)
 
 
@@ -170,14 +171,18 @@ def open_pool(
     """The pool that gives a model its experts; on the engine thread. The caller closes it."""
     from qwen3_mlx.experts.pool import ExpertPool  # numpy, which resident models do without
 
+    run = _run_dtype(parts, dtype)
     source: Source
     if parts.records is not None:
         verify, throttle = options.verify, options.throttle
         source = RecordSource(parts.records, verify=verify, throttle=throttle)
     else:
         source = TensorSource(parts.checkpoint, parts.config, options.throttle)
-    run = _run_dtype(parts, dtype)
-    return ExpertPool(parts.config, source, plan.slots, plan.scratch, options, run, loaded)
+    try:
+        return ExpertPool(parts.config, source, plan.slots, plan.scratch, options, run, loaded)
+    except BaseException:
+        source.close()
+        raise
 
 
 def read_weights(
@@ -217,7 +222,16 @@ def _run_dtype(parts: Weights, dtype: str | None) -> mx.Dtype:
     return made
 
 
+def _check_dtypes(tensors: Mapping[str, TensorInfo]) -> None:
+    """Floats, or codes where matrices are packed; anything else MLX would stumble over later."""
+    for name, info in tensors.items():
+        if info.dtype not in FLOATS and (info.dtype not in CODES or len(info.shape) < 2):
+            raise UnsupportedModelError(
+                f"{name} is stored as {info.dtype}; this version reads bf16, f16 and f32 "
+                "checkpoints and MLX-quantised folders"
+            )
+
+
 def _memory_bytes(info: TensorInfo, itemsize: int) -> int:
     """Bytes of a tensor once its floats take `itemsize` bytes."""
-    size = ITEM_BYTES[info.dtype]
-    return info.nbytes if info.dtype in ("U32", "U8") else info.nbytes // size * itemsize
+    return info.nbytes if info.dtype in CODES else prod(info.shape) * itemsize

@@ -31,7 +31,6 @@ import make_synthetic_moe as synthetic
 import qwen3_mlx
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.experts.governor import WAYS, Governor
-from qwen3_mlx.experts.layout import ExpertFormat
 from qwen3_mlx.experts.slots import Bank
 from qwen3_mlx.experts.store import Throttle
 from qwen3_mlx.experts.trace import Trace, hit_rates
@@ -135,7 +134,7 @@ def miss(args: argparse.Namespace) -> dict[str, Any]:
             same = same and bool((logits == expected).all())
             pairs.append((ours, theirs))
         counts = pool.counts.minus(before)
-        misses = (counts.uses - counts.hits) / counts.tokens
+        misses = counts.misses / counts.tokens
         difference = statistics.median(ours - theirs for ours, theirs in pairs)
         found[way] = {
             "resident_cpu_ms_per_token": statistics.median(theirs for _, theirs in pairs),
@@ -227,7 +226,7 @@ def layouts(args: argparse.Namespace) -> dict[str, Any]:
         folder = synthetic_model(args.work, f"one-layer-{layout}", shape, layout=layout)
         keeper = Keeper(open_weights(folder), slots=16)
         pool_source = _source(keeper)
-        bank = Bank(_format(keeper), 16)
+        bank = Bank(keeper._parts.expert_format(0), 16)
         found[layout] = {
             "cold_ms": _reading(pool_source, bank, folder, cold=True),
             "warm_ms": _reading(pool_source, bank, folder, cold=False),
@@ -246,10 +245,6 @@ def _source(keeper: Keeper) -> Any:
         source._unchecked.clear()  # the checksum of a first read is measured elsewhere
         return source
     return TensorSource(parts.checkpoint, parts.config)
-
-
-def _format(keeper: Keeper) -> ExpertFormat:
-    return keeper._parts.expert_format(0)
 
 
 def _reading(source: Any, bank: Bank, folder: Path, *, cold: bool) -> float:

@@ -21,10 +21,12 @@ from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.model.config import ModelConfig, Quantization
 
 __all__ = [
+    "CODES",
+    "FLOATS",
     "MATRICES",
     "ExpertFormat",
     "Part",
-    "expert_names",
+    "arrange",
     "is_expert_tensor",
     "layer_format",
     "tensor_name",
@@ -32,6 +34,10 @@ __all__ = [
 
 MATRICES = ("gate_proj", "up_proj", "down_proj")
 _KINDS = ("weight", "scales", "biases")
+
+#: The dtypes that a model can be computed from: numbers, and what stands for packed ones, which
+#: keeps its type whatever the model computes in (packed weights, FP4 scales).
+FLOATS, CODES = ("F32", "F16", "BF16"), ("U32", "U8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +80,9 @@ class ExpertFormat:
     def slot_bytes(self, itemsize: int | None = None) -> int:
         """Bytes of one expert in memory; floats take `itemsize` bytes, None as stored."""
         return sum(
-            prod(part.shape) * (ITEM_BYTES[part.dtype] if itemsize is None or _packed(part)
-                                else itemsize)
+            part.nbytes if itemsize is None or part.dtype in CODES else prod(part.shape) * itemsize
             for part in self.parts
-        )  # fmt: skip
-
-
-def _packed(part: Part) -> bool:
-    """Whether a part holds codes (packed weights, FP4 scales), whose type never changes."""
-    return part.dtype in ("U32", "U8")
+        )
 
 
 def is_expert_tensor(name: str) -> bool:
@@ -94,11 +94,6 @@ def tensor_name(layer: int, matrix: str, kind: str, expert: int | None = None) -
     """The checkpoint's name of a stack of experts, or of one expert's tensor."""
     where = "switch_mlp" if expert is None else f"experts.{expert}"
     return f"model.layers.{layer}.mlp.{where}.{matrix}.{kind}"
-
-
-def expert_names(part: Part, layer: int, expert: int | None = None) -> str:
-    """The checkpoint's name of a part."""
-    return tensor_name(layer, part.matrix, part.kind, expert)
 
 
 def layer_format(

@@ -17,9 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3_mlx.checkpoint import ITEM_BYTES, read_json
+from qwen3_mlx.checkpoint import read_json
 from qwen3_mlx.errors import CheckpointError, ExpertReadError
-from qwen3_mlx.experts.layout import MATRICES, ExpertFormat, Part, arrange, tensor_name
+from qwen3_mlx.experts.layout import (
+    CODES,
+    FLOATS,
+    MATRICES,
+    ExpertFormat,
+    Part,
+    arrange,
+    tensor_name,
+)
 from qwen3_mlx.experts.store import Destination, Files, Throttle
 from qwen3_mlx.model.config import ModelConfig
 
@@ -89,7 +97,7 @@ def open_records(folder: Path, config: ModelConfig) -> Records | None:
     try:
         layers = {int(key): _layer(folder, config, int(key), entry)
                   for key, entry in raw["layers"].items()}  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error!r}): {_AGAIN}") from error
     expected = {layer for layer in range(config.layers) if config.is_moe(layer)}
     if set(layers) != expected:
@@ -123,7 +131,7 @@ def _layer(folder: Path, config: ModelConfig, layer: int, entry: Mapping[str, An
 def format_of(config: ModelConfig, layer: int, parts: Sequence[Part]) -> ExpertFormat:
     """The format of a layer whose experts have these parts, in any order."""
     by_matrix = [[part for part in parts if part.matrix == matrix] for matrix in MATRICES]
-    if not all(by_matrix) or any(part.dtype not in ITEM_BYTES for part in parts):
+    if not all(by_matrix) or any(part.dtype not in FLOATS + CODES for part in parts):
         raise ValueError(f"layer {layer} lacks a matrix or has an unknown dtype")
     hows = [
         config.quantization_of(f"model.layers.{layer}.mlp.switch_mlp.{matrix}")
@@ -152,17 +160,18 @@ class RecordSource:
             for layer, each in records.layers.items()
             for expert in range(len(each.checksums))
         }
-        for each in records.layers.values():
-            self._files.descriptor(each.file)
+        with self._files.kept():
+            self._descriptors = {
+                layer: self._files.descriptor(each.file) for layer, each in records.layers.items()
+            }
 
     def format(self, layer: int) -> ExpertFormat:
         return self._records.layers[layer].format
 
     def read(self, layer: int, expert: int, into: Destination) -> int:
         began = time.perf_counter()
-        known = self._records.layers[layer]
-        fd = self._files.descriptor(known.file)
-        nbytes = self._files.read(fd, into.tensors, expert * known.stride)
+        start = expert * self._records.layers[layer].stride
+        nbytes = self._files.read(self._descriptors[layer], into.tensors, start)
         if self._throttle is not None:
             self._throttle.wait(nbytes, began)
         if self._verify or (layer, expert) in self._unchecked:

@@ -12,7 +12,7 @@ today), `writes_in_place` finds out, and a bank then goes through a copy and `te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import mlx.core as mx
@@ -82,9 +82,7 @@ class Bank:
         in_place: bool = True,
     ) -> None:
         self.capacity, self.format, self.in_place = capacity, format, in_place
-        self._tensors = [
-            _SlotTensor(parts, capacity, dtype, in_place) for parts in format.tensors
-        ]  # fmt: skip
+        self._tensors = [_SlotTensor(parts, capacity, dtype, in_place) for parts in format.tensors]
         self._destinations: dict[int, Destination] = {}
         self._staged: dict[int, list[np.ndarray[Any, Any]]] = {}
         self._last: mx.array | None = None
@@ -155,7 +153,7 @@ class Bank:
         return ResidentExperts(tuple(made[:-1]), made[-1])
 
 
-def _matrix(arrays: Any, how: Quantization | None) -> ExpertMatrix:
+def _matrix(arrays: Iterator[mx.array], how: Quantization | None) -> ExpertMatrix:
     if how is None:
         return PlainExperts(next(arrays))
     weight, scales = next(arrays), next(arrays)

@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError, ExpertReadError
-from qwen3_mlx.experts.layout import ExpertFormat, expert_names, layer_format
+from qwen3_mlx.experts.layout import ExpertFormat, Part, layer_format, tensor_name
 from qwen3_mlx.model.config import ModelConfig
 
 __all__ = ["Destination", "Files", "Source", "TensorSource", "Throttle"]
@@ -52,6 +53,9 @@ class Source(Protocol):
         """Let go of the files. May be called twice."""
 
 
+#: A descriptor, and the first byte.
+_Range: TypeAlias = tuple[int, int]
+
 #: By so much a sleep may be longer than asked, seconds; the rest is spent looking at the clock.
 _OVERSLEEP = 1e-4
 
@@ -73,22 +77,16 @@ class Throttle:
             time.sleep(left - _OVERSLEEP if left > 2 * _OVERSLEEP else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """What tells whether an open file is still the one that was opened."""
-
-    size: int
-    changed: int
-    inode: int
+#: Size, time of the last change, inode: whether an open file is still the one that was opened.
+_Identity: TypeAlias = tuple[int, int, int]
 
 
 class Files:
-    """Open files by path, each with the identity it had when it was opened."""
+    """Open files, each with the identity it had when it was opened."""
 
     def __init__(self) -> None:
-        self._open: dict[Path, tuple[int, _Identity]] = {}
-        self._paths: dict[int, Path] = {}
-        self._closed = False
+        self._descriptors: dict[Path, int] = {}
+        self._opened: dict[int, tuple[Path, _Identity]] = {}
 
     def descriptor(self, path: Path) -> int:
         """A descriptor for reading; the same one each time.
@@ -96,19 +94,17 @@ class Files:
         Raises:
             ExpertReadError: the file cannot be opened.
         """
-        if path not in self._open:
-            if self._closed:
-                raise ExpertReadError("this model is closed: load it again")
+        if path not in self._descriptors:
             try:
-                fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                fd = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise ExpertReadError(
                     f"{path} cannot be opened ({error.strerror}): check the disk, then load "
                     "the model again"
                 ) from error
-            self._open[path] = fd, _identity(fd)
-            self._paths[fd] = path
-        return self._open[path][0]
+            self._descriptors[path] = fd
+            self._opened[fd] = path, _identity(fd)
+        return self._descriptors[path]
 
     def read(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """Fill the buffers from `offset` on; the number of bytes.
@@ -132,16 +128,24 @@ class Files:
             ) from error
         return wanted
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Files that are opened here stay open, unless not all of them can be."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """Close every file. May be called twice."""
-        self._closed = True
-        while self._paths:
-            fd, _ = self._paths.popitem()
+        self._descriptors.clear()
+        while self._opened:
+            fd, _ = self._opened.popitem()
             os.close(fd)
-        self._open.clear()
 
     def _path(self, fd: int) -> str:
-        return str(self._paths.get(fd, "a file that is closed"))
+        return str(self._opened[fd][0]) if fd in self._opened else "a file that is closed"
 
     def _finish(self, fd: int, buffers: Sequence[memoryview], offset: int, done: int) -> None:
         """Read what a short read has left."""
@@ -158,8 +162,8 @@ class Files:
             start += len(buffer)
 
     def _check_unchanged(self, fd: int) -> None:
-        path = self._paths.get(fd)
-        if path is None or self._open[path][1] != _identity(fd):
+        known = self._opened.get(fd)
+        if known is None or known[1] != _identity(fd):
             raise ExpertReadError(
                 f"{self._path(fd)} was changed, replaced or removed while the model was "
                 "running: load the model again"
@@ -167,9 +171,9 @@ class Files:
 
 
 def _identity(fd: int) -> _Identity:
-    """Size, time of the last change and inode; a file without a name counts as changed."""
+    """A file without a name counts as changed."""
     status = os.fstat(fd)
-    return _Identity(status.st_size, status.st_mtime_ns, status.st_ino if status.st_nlink else 0)
+    return status.st_size, status.st_mtime_ns, status.st_ino if status.st_nlink else 0
 
 
 class TensorSource:
@@ -183,16 +187,14 @@ class TensorSource:
     ) -> None:
         self._throttle, self._files = throttle, Files()
         self._formats: dict[int, ExpertFormat] = {}
-        self._ranges: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for layer in filter(config.is_moe, range(config.layers)):
-            format = layer_format(config, checkpoint.tensors, layer)
-            self._formats[layer] = format
-            for expert in range(config.experts):
-                self._ranges[layer, expert] = [
-                    self._range(checkpoint, expert_names(part, layer), part.nbytes, expert)
-                    or self._single(checkpoint, expert_names(part, layer, expert))
-                    for part in format.parts
-                ]
+        self._ranges: dict[int, list[tuple[_Range, ...]]] = {}
+        with self._files.kept():
+            for layer in filter(config.is_moe, range(config.layers)):
+                format = self._formats[layer] = layer_format(config, checkpoint.tensors, layer)
+                parts = (
+                    self._find(checkpoint, layer, part, config.experts) for part in format.parts
+                )
+                self._ranges[layer] = list(zip(*parts, strict=True))
 
     def format(self, layer: int) -> ExpertFormat:
         return self._formats[layer]
@@ -200,7 +202,7 @@ class TensorSource:
     def read(self, layer: int, expert: int, into: Destination) -> int:
         began = time.perf_counter()
         total = 0
-        for (fd, offset), buffer in zip(self._ranges[layer, expert], into.parts, strict=True):
+        for (fd, offset), buffer in zip(self._ranges[layer][expert], into.parts, strict=True):
             total += self._files.read(fd, [buffer], offset)
         if self._throttle is not None:
             self._throttle.wait(total, began)
@@ -211,16 +213,20 @@ class TensorSource:
     def close(self) -> None:
         self._files.close()
 
-    def _range(
-        self, checkpoint: Checkpoint, name: str, nbytes: int, expert: int
-    ) -> tuple[int, int] | None:
-        info = checkpoint.tensors.get(name)
-        if info is None:
-            return None
-        return self._files.descriptor(info.file), info.offset + expert * nbytes
-
-    def _single(self, checkpoint: Checkpoint, name: str) -> tuple[int, int]:
-        info = checkpoint.tensors.get(name)
-        if info is None:
-            raise CheckpointError(f"the checkpoint has no tensor {name}: download it again")
-        return self._files.descriptor(info.file), info.offset
+    def _find(self, checkpoint: Checkpoint, layer: int, part: Part, experts: int) -> list[_Range]:
+        """Where this part of each expert begins."""
+        stacked = checkpoint.tensors.get(tensor_name(layer, part.matrix, part.kind))
+        if stacked is not None:
+            fd = self._files.descriptor(stacked.file)
+            return [(fd, stacked.offset + expert * part.nbytes) for expert in range(experts)]
+        ranges = []
+        for expert in range(experts):
+            name = tensor_name(layer, part.matrix, part.kind, expert)
+            info = checkpoint.tensors[name]
+            if info.dtype != part.dtype:
+                raise CheckpointError(
+                    f"{name} is stored as {info.dtype} and that of expert 0 as {part.dtype}: "
+                    "experts of one layer must be alike, convert the folder"
+                )
+            ranges.append((self._files.descriptor(info.file), info.offset))
+        return ranges

@@ -26,7 +26,7 @@ from qwen3_mlx.experts.policy import Policy
 from qwen3_mlx.experts.readers import Read, Readers, Ticket
 from qwen3_mlx.experts.slots import Bank
 from qwen3_mlx.experts.trace import Trace
-from qwen3_mlx.experts.waves import run_in_waves
+from qwen3_mlx.experts.waves import Work, run_in_waves
 from qwen3_mlx.model.moe import SORT_FROM
 from qwen3_mlx.model.qwen3 import Patience
 
@@ -53,7 +53,7 @@ class _Miss:
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class _Guess:
     """Experts that are read before their layer asks for them."""
 
     layer: int
@@ -78,7 +78,7 @@ class Shared:
     ) -> None:
         self.options, self.common, self.halves = options, common, halves
         self.counts = common.counts
-        self.guesses: list[Guess | None] = [None, None]  # what is being read into each half
+        self.guesses: list[_Guess | None] = [None, None]  # what is being read into each half
         self._readers = readers
         self._flying: list[Ticket] = []
         self._abandoned: list[Ticket] = []
@@ -139,7 +139,7 @@ class Shared:
                 [Read(layer, e, half.destination(slot))], self.way.threads))
             for slot, e in enumerate(experts[: half.capacity])
         ]  # fmt: skip
-        self.guesses[number] = Guess(layer, coming)
+        self.guesses[number] = _Guess(layer, coming)
 
     def guessed(self, number: int, layer: int, wanted: Collection[int]) -> dict[int, _Pending]:
         """Of what was guessed for this layer, what it wants; the rest is not read any more."""
@@ -228,7 +228,7 @@ class StreamedExperts:
             if N * T < SORT_FROM and len(wanted) <= self.bank.capacity:
                 return self._at_once(x, flat, wanted, missing, (N, T), guess)
             return run_in_waves(self, x, flat, T)
-        except BaseException:
+        except BaseException:  # what is still being read ends before anything else is (`start`)
             self._empty = sorted(set(range(self.bank.capacity)) - set(self.where.values()))
             self.shared.abandon()
             raise
@@ -253,19 +253,11 @@ class StreamedExperts:
 
     def begin(self, experts: Sequence[int], slots: Sequence[int]) -> Ticket:
         """Start to read into slots that `place` gave."""
-        try:
-            return self.shared.start(self.layer, experts, slots, self.bank)
-        except BaseException:
-            self._empty += slots
-            raise
+        return self.shared.start(self.layer, experts, slots, self.bank)
 
     def end(self, ticket: Ticket, experts: Sequence[int], slots: Sequence[int]) -> None:
         """Wait for the reads; only then do the slots count as filled."""
-        try:
-            self.shared.wait(ticket)
-        except BaseException:
-            self._empty += slots  # nothing is read into them before the ticket is over
-            raise
+        self.shared.wait(ticket)
         self.bank.commit(slots)
         self.where.update(zip(experts, slots, strict=True))
 
@@ -324,31 +316,18 @@ class StreamedExperts:
         self, x: mx.array, flat: list[int], misses: list[_Miss], shape: tuple[int, int]
     ) -> mx.array:
         """Compute the hits while the misses are read, and each miss while the next is read."""
+        work = Work(x, flat, shape[1], self.count)
         late = {expert for miss in misses for expert in miss.experts}
-        order = [place for place, expert in enumerate(flat) if expert not in late]
-        outs = [self._rows(x, order, flat, shape[1])] if order else []
-        mx.async_eval(outs)
+        if hits := work.places.keys() - late:
+            work.run(self.bank, {expert: self.where[expert] for expert in hits})
         while misses:
             ready = [miss for miss in misses if miss.ticket.done] or misses[:1]
             misses = [miss for miss in misses if miss not in ready]
             for miss in ready:
                 self._finish(miss)
-            come = {expert for miss in ready for expert in miss.experts}
-            places = [place for place, expert in enumerate(flat) if expert in come]
-            outs.append(self._rows(x, places, flat, shape[1]))
-            mx.async_eval(outs[-1])
-            order += places
-        together = mx.concatenate(outs)
-        self.bank.used_by(together)
-        back = [0] * len(flat)
-        for row, place in enumerate(order):
-            back[place] = row
-        return together[mx.array(back)].reshape(*shape, -1)
-
-    def _rows(self, x: mx.array, places: list[int], flat: list[int], T: int) -> mx.array:
-        rows = x[mx.array([place // T for place in places])]
-        slots = mx.array([self.where[flat[place]] for place in places])
-        return self.bank.apply(rows, slots, is_sorted=False)
+            come = (expert for miss in ready for expert in miss.experts)
+            work.run(self.bank, {expert: self.where[expert] for expert in come})
+        return work.result()
 
     def _count(
         self, rows: int, wanted: int, missing: int, before: tuple[int, int], decoding: bool

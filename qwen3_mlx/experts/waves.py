@@ -22,12 +22,12 @@ from qwen3_mlx.model.moe import SORT_FROM
 if TYPE_CHECKING:
     from qwen3_mlx.experts.streamed import StreamedExperts
 
-__all__ = ["run_in_waves"]
+__all__ = ["Work", "run_in_waves"]
 
 
 def run_in_waves(layer: StreamedExperts, x: mx.array, flat: list[int], T: int) -> mx.array:
     """Tokens (N, D) and the expert of each (token, choice) pair -> outputs (N, T, D)."""
-    work = _Work(x, flat, T, layer.count)
+    work = Work(x, flat, T, layer.count)
     kept = _hottest(work.places, layer.where, layer.bank.capacity)
     hits = [expert for expert in work.places if expert in layer.where]
     rest = [expert for expert in work.places if expert not in layer.where]
@@ -38,7 +38,7 @@ def run_in_waves(layer: StreamedExperts, x: mx.array, flat: list[int], T: int) -
     return work.result()
 
 
-def _through_scratch(layer: StreamedExperts, work: _Work, experts: list[int]) -> None:
+def _through_scratch(layer: StreamedExperts, work: Work, experts: list[int]) -> None:
     shared = layer.shared
     for number, group in enumerate(_groups(experts, shared.halves[0].capacity)):
         half = shared.halves[number % 2]
@@ -52,14 +52,14 @@ def _through_scratch(layer: StreamedExperts, work: _Work, experts: list[int]) ->
         work.run(half, dict(zip(group, slots, strict=True)))
 
 
-def _into_slots(layer: StreamedExperts, work: _Work, experts: list[int], kept: set[int]) -> None:
+def _into_slots(layer: StreamedExperts, work: Work, experts: list[int], kept: set[int]) -> None:
     for group in _groups(experts, layer.shared.halves[0].capacity):
         slots = layer.place(group, kept)
         layer.end(layer.begin(group, slots), group, slots)
         work.run(layer.bank, {expert: layer.where[expert] for expert in group})
 
 
-class _Work:
+class Work:
     """One call: its tokens, where each expert's rows are, and the outputs so far."""
 
     def __init__(self, x: mx.array, flat: Sequence[int], T: int, experts: int) -> None:
