@@ -18,6 +18,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -26,7 +27,17 @@ from typing import Any
 
 from qwen3_mlx.errors import CheckpointError, ModelNotFoundError
 
-__all__ = ["Checkpoint", "TensorInfo", "open_checkpoint", "read_config", "read_header", "read_json"]
+__all__ = [
+    "INDEX",
+    "ITEM_BYTES",
+    "Checkpoint",
+    "TensorInfo",
+    "open_checkpoint",
+    "read_config",
+    "read_header",
+    "read_json",
+    "short",
+]
 
 #: More JSON than this is no header and no config: the index of 480B in FP8 has about 7 MB.
 JSON_LIMIT = 20_000_000
@@ -287,17 +298,17 @@ def _tensor(path: Path, start: int, name: str, entry: Any) -> TensorInfo:
     offsets = _counts(fields.get("data_offsets"))
     if shape is None or offsets is None or len(offsets) != 2 or not isinstance(dtype, str):
         raise CheckpointError(
-            f"the header of {path} describes {name} as {_short(entry)}, which is no dtype, "
+            f"the header of {path} describes {name} as {short(entry)}, which is no dtype, "
             f"shape and range: {_AGAIN}"
         )
     if dtype not in ITEM_BYTES:
-        raise CheckpointError(f"{name} in {path} has the unknown dtype {_short(dtype)}: {_AGAIN}")
+        raise CheckpointError(f"{name} in {path} has the unknown dtype {short(dtype)}: {_AGAIN}")
     begin, end = offsets
     needed = prod(shape) * ITEM_BYTES[dtype]
     if end - begin != needed:
         raise CheckpointError(
             f"{name} in {path} has {end - begin:,} bytes, but {dtype} of shape "
-            f"{_short(list(shape))} needs {needed:,}: {_AGAIN}"
+            f"{short(list(shape))} needs {needed:,}: {_AGAIN}"
         )
     return TensorInfo(path, dtype, shape, start + begin, needed)
 
@@ -340,9 +351,8 @@ def _json_object(data: bytes, where: str) -> dict[str, Any]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        double = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {_short(double)} occurs twice")
+        ((double, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {short(double)} occurs twice")
     return value
 
 
@@ -362,7 +372,8 @@ def _plain_file_name(name: Any) -> bool:
     )
 
 
-def _short(value: Any, limit: int = 80) -> str:
+def short(value: Any, limit: int = 80) -> str:
+    """What a file has in place of something sensible, for an error of one line."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qwen3_mlx.catalogue import format_bytes
+from qwen3_mlx.checkpoint import short
 from qwen3_mlx.errors import MemoryPlanError, OptionError
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.tiles import tile_length
@@ -126,7 +127,7 @@ def make_plan(
         chunk: this prefill chunk instead of the plan's choice.
         whole_layers: this many of the first layers get slots for all their experts.
         prefix: bytes for texts that were read before; None for one context of them, at most an
-            eighth of the limit and of what the rest leaves.
+            eighth of the limit, and at most what the rest leaves.
 
     Raises:
         MemoryPlanError: the limit is too small; the error names the smallest that works.
@@ -202,11 +203,13 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", text.lower())
     unit = _UNITS.get(match[2]) if match else None
     if match is None or unit is None:
-        raise OptionError(f"{text!r} is no size: write it like 10GB, 800MB or 9.5GiB")
+        raise OptionError(f"{short(text)} is no size: write it like 10GB, 800MB or 9.5GiB")
     try:
         size = int(float(match[1]) * unit)
-    except ValueError as error:
-        raise OptionError(f"{text!r} is no size: write it like 10GB or 800MB") from error
+    except (ValueError, OverflowError) as error:  # "1.2.3", "1e999"
+        raise OptionError(
+            f"{short(text)} is no size: write it like 10GB, 800MB or 9.5GiB"
+        ) from error
     if size <= 0:
         raise OptionError(f"a memory limit must be above 0, got {text!r}")
     return size

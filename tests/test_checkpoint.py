@@ -8,20 +8,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import base_config, write_checkpoint, write_safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_mlx import checkpoint as checkpoint_module
-from qwen3_mlx.checkpoint import ITEM_BYTES, open_checkpoint, read_header, read_json
-from qwen3_mlx.errors import CheckpointError, ModelNotFoundError, Qwen3Error
+from qwen3_mlx.checkpoint import ITEM_BYTES, TensorInfo, open_checkpoint, read_header, read_json
+from qwen3_mlx.errors import (
+    CheckpointError,
+    ModelNotFoundError,
+    Qwen3Error,
+    UnsupportedModelError,
+)
+from qwen3_mlx.loading import open_weights
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.shapes import check_shapes, expected_shapes
-from tests.checkpoints import write_checkpoint, write_safetensors
 
 INDEX = "model.safetensors.index.json"
 
@@ -273,45 +280,80 @@ def test_a_header_longer_than_the_bound(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_tensors_or_a_sentence(data: bytes) -> None:
-    _expect_header_or_error(len(data).to_bytes(8, "little") + data)
-    _expect_header_or_error(data)
+    for file in (data, len(data).to_bytes(8, "little") + data):
+        tensors = _header_or_sentence(file)
+        assert tensors is None or _tiles(tensors, file)
 
 
-_ENTRY = st.fixed_dictionaries(
-    {
-        "dtype": st.sampled_from([*ITEM_BYTES, "F4", ""]) | st.integers(),
-        "shape": st.lists(st.integers(-1, 4) | st.booleans(), max_size=3),
-        "data_offsets": st.lists(st.integers(-1, 40), max_size=3),
-    }
-)
+_KIND = st.tuples(st.sampled_from(sorted(ITEM_BYTES)), st.lists(st.integers(0, 4), max_size=3))
+_WRONG = st.sampled_from([-1, 1, 8, 2**70, True, "0", None])
 
 
 @settings(max_examples=300, deadline=None)
-@given(header=st.dictionaries(st.text(max_size=3), _ENTRY, max_size=3), size=st.integers(0, 40))
-def test_what_a_header_grants_lies_in_the_file(header: dict[str, Any], size: int) -> None:
+@given(kinds=st.lists(_KIND, min_size=1, max_size=4), data=st.data())
+def test_what_a_header_grants_lies_in_the_file(
+    kinds: list[tuple[str, list[int]]], data: st.DataObject
+) -> None:
+    """A right header is taken; one number that is not right makes it a sentence, or still right."""
+    header: dict[str, Any] = {}
+    end = 0
+    for number, (dtype, shape) in enumerate(kinds):
+        begin, end = end, end + prod(shape) * ITEM_BYTES[dtype]
+        header[f"t{number}"] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    tensors = _header_or_sentence(_file(header, end))
+    assert tensors is not None
+    assert list(tensors) == list(header)
+
+    entry = header[data.draw(st.sampled_from(sorted(header)))]
+    numbers = data.draw(st.sampled_from([entry["data_offsets"], entry["shape"]]))
+    if numbers:
+        place = data.draw(st.integers(0, len(numbers) - 1))
+        wrong = data.draw(_WRONG)
+        nudged = type(wrong) is int and type(numbers[place]) is int
+        numbers[place] = numbers[place] + wrong if nudged else wrong
+    file = _file(header, end + data.draw(st.sampled_from([0, 0, 1])))
+    tensors = _header_or_sentence(file)
+    assert tensors is None or _tiles(tensors, file)
+
+
+def _file(header: dict[str, Any], size: int) -> bytes:
     text = json.dumps(header).encode()
-    _expect_header_or_error(len(text).to_bytes(8, "little") + text + b"\0" * size)
+    return len(text).to_bytes(8, "little") + text + bytes(size)
 
 
-def _expect_header_or_error(data: bytes) -> None:
-    """Accepted tensors tile the file from the end of the header to its last byte."""
+def _header_or_sentence(data: bytes) -> dict[str, TensorInfo] | None:
+    """The tensors of a file, None where it is refused in a sentence."""
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         Path(file.name).write_bytes(data)
         try:
-            tensors = read_header(Path(file.name))
-        except CheckpointError:
-            return
-        position = 8 + int.from_bytes(data[:8], "little")
-        for info in sorted(tensors.values(), key=lambda info: (info.offset, info.nbytes)):
-            assert info.offset == position
-            assert info.nbytes == int(np.prod(info.shape, dtype=object)) * ITEM_BYTES[info.dtype]
-            position += info.nbytes
-        assert position == len(data)
+            return read_header(Path(file.name))
+        except CheckpointError as error:
+            said = str(error)
+    assert "\n" not in said
+    assert said.endswith("download or copy the folder again")
+    return None
+
+
+def _tiles(tensors: dict[str, TensorInfo], data: bytes) -> bool:
+    """Whether tensors fill a file from the end of its header to its last byte."""
+    position = 8 + int.from_bytes(data[:8], "little")
+    for info in sorted(tensors.values(), key=lambda info: (info.offset, info.nbytes)):
+        assert info.nbytes == prod(info.shape) * ITEM_BYTES[info.dtype]
+        assert info.offset == position
+        position += info.nbytes
+    return position == len(data)
+
+
+def test_a_double_key_is_found_at_once() -> None:
+    """Among half a million keys, where looking for each among all would take hours."""
+    text = ",".join(f'"{number}":0' for number in [*range(500_000), 499_999])
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        Path(file.name).write_text("{" + text + "}")
+        with pytest.raises(CheckpointError, match="the key '499999' occurs twice"):
+            read_json(Path(file.name))
 
 
 def _shapes(**overrides: Any) -> tuple[ModelConfig, dict[str, tuple[int, ...]]]:
-    from tests.checkpoints import base_config
-
     config = ModelConfig.from_dict(base_config(moe=True, **overrides))
     return config, expected_shapes(config)
 
@@ -333,6 +375,14 @@ def test_check_shapes_names_and_counts() -> None:
         check_shapes(shapes | {"extra": (1,), "more": (1,)}, config)
     with pytest.raises(CheckpointError, match=r"\[320, 65\], and config.json asks for \[320, 64\]"):
         check_shapes(shapes | {"lm_head.weight": (320, 65)}, config)
+
+
+def test_weights_that_nobody_computes_with(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path / "model", dtype="F32") / "model.safetensors"
+    entry = b'"model.norm.weight": {"dtype": "%s32"'
+    file.write_bytes(file.read_bytes().replace(entry % b"F", entry % b"I"))
+    with pytest.raises(UnsupportedModelError, match=r"model\.norm\.weight is stored as I32"):
+        open_weights(tmp_path / "model")
 
 
 def test_a_tied_model_may_carry_its_head() -> None:

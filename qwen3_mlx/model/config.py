@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qwen3_mlx.checkpoint import short
 from qwen3_mlx.errors import CheckpointError, UnsupportedModelError
 
 __all__ = ["PACKINGS", "ModelConfig", "Quantization", "YarnConfig"]
@@ -285,14 +286,14 @@ def _block(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if value is None or value == {}:
         return {}
     if not isinstance(value, Mapping):
-        raise CheckpointError(f"config.json needs a block of keys for {key}, has {_short(value)}")
+        raise CheckpointError(f"config.json needs a block of keys for {key}, has {short(value)}")
     return value
 
 
 def _layers(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
         raise CheckpointError(
-            f"config.json needs layer numbers for mlp_only_layers, has {_short(value)}"
+            f"config.json needs layer numbers for mlp_only_layers, has {short(value)}"
         )
     return tuple(value)
 
@@ -308,7 +309,7 @@ def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise CheckpointError(f"config.json needs a number for {key}, has {_short(value)}")
+        raise CheckpointError(f"config.json needs a number for {key}, has {short(value)}")
     return float(value)
 
 
@@ -316,11 +317,6 @@ def _whole(raw: Mapping[str, Any], key: str) -> int:
     value = raw.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise CheckpointError(
-            f"config.json needs a positive whole number for {key}, has {_short(value)}"
+            f"config.json needs a positive whole number for {key}, has {short(value)}"
         )
     return value
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
