@@ -17,9 +17,9 @@ import json
 import os
 import queue
 import tempfile
+import time
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,17 +37,13 @@ from qwen3_mlx.model.config import ModelConfig
 __all__ = ["PrefixStore", "SavedPrefixError", "SavedPrefixes", "fingerprint"]
 
 _MAGIC = b"qwen3-mlx prefix 1\n"
+_PARTIAL = ".partial"
+_ABANDONED_SECONDS = 3600  # nobody writes for so long without a change of the file
 _SAMPLES, _SAMPLE_BYTES = 4, 1024
 
 
 class SavedPrefixError(Qwen3Error):
-    """A saved prefix is damaged, or belongs to another model or text."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: Path
-    tokens: int
+    """A saved prefix is damaged or belongs to another model or text, or it cannot be written."""
 
 
 class PrefixStore:
@@ -67,8 +63,8 @@ class PrefixStore:
 
     def find(self, ids: Sequence[int]) -> int:
         """How many of the first ids are the longest saved prefix; 0 if there is none."""
-        fitting = (each.tokens for each in self._entries() if each.path == self._path(ids, each))
-        return max(fitting, default=0)
+        saved = self._lengths(len(ids))
+        return max((known for known in saved if self._path(ids[:known]).exists()), default=0)
 
     def read(self, ids: Sequence[int]) -> KVCache:
         """The cache of exactly these ids; on the engine thread.
@@ -80,7 +76,8 @@ class PrefixStore:
         try:
             with open(path, "rb") as file:
                 layers = self._parse(file, ids)
-            os.utime(path)  # used now: others go first
+            with contextlib.suppress(OSError):  # of somebody else, or on a disk that only reads
+                os.utime(path)  # used now: others go first
         except (OSError, ValueError, KeyError, TypeError, SavedPrefixError) as error:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -97,6 +94,7 @@ class PrefixStore:
 
         Raises:
             OptionError: the prefix alone is larger than the limit, bytes.
+            SavedPrefixError: the disk does not take it.
         """
         size = kv.bytes_per_token * len(ids)
         if size > limit:
@@ -104,11 +102,22 @@ class PrefixStore:
                 f"the prefix takes {format_bytes(size)} and {format_bytes(limit)} may be kept: "
                 "save a shorter one, or keep more"
             )
+        try:
+            self._write(ids, self._bytes(ids, kv.piece(0, len(ids))))
+            self._shrink(limit, self._path(ids))
+        except OSError as error:
+            raise SavedPrefixError(
+                f"a prefix of {format_bytes(size)} could not be saved in {self.folder} "
+                f"({error.strerror or error}): check the disk and its rights, then save it again"
+            ) from error
+
+    def _write(self, ids: Sequence[int], parts: Iterable[bytes | memoryview]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+        self._sweep()
+        handle, partial = tempfile.mkstemp(dir=self.folder, suffix=_PARTIAL)
         try:
             with os.fdopen(handle, "wb") as file:
-                for part in self._bytes(ids, kv.piece(0, len(ids))):
+                for part in parts:
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
@@ -116,21 +125,22 @@ class PrefixStore:
         except BaseException:
             os.unlink(partial)
             raise
-        self._shrink(limit, self._path(ids))
 
-    def _path(self, ids: Sequence[int], entry: _Entry | None = None) -> Path:
-        """The file of these ids, or of as many of the first as an entry has."""
-        tokens = len(ids) if entry is None else entry.tokens
-        digest = _digest(ids[:tokens]) if tokens <= len(ids) else ""
-        return self.folder / f"{self._key}-{tokens}-{digest[:32]}.prefix"
+    def _sweep(self) -> None:
+        """Remove what processes that were killed while they wrote have left."""
+        for path in self.folder.glob(f"*{_PARTIAL}"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
 
-    def _entries(self) -> Iterator[_Entry]:
-        if not self.folder.is_dir():
-            return
-        for path in self.folder.glob(f"{self._key}-*.prefix"):
-            tokens = path.name.split("-")[1]
-            if tokens.isdigit():
-                yield _Entry(path, int(tokens))
+    def _path(self, ids: Sequence[int]) -> Path:
+        """The file of exactly these ids."""
+        return self.folder / f"{self._key}-{len(ids)}-{_digest(ids)[:32]}.prefix"
+
+    def _lengths(self, most: int) -> set[int]:
+        """How many tokens the saved prefixes of this model have, those of more left out."""
+        found = (path.name.split("-")[1] for path in self.folder.glob(f"{self._key}-*.prefix"))
+        return {int(each) for each in found if each.isdecimal() and int(each) <= most}
 
     def _header(self, ids: Sequence[int]) -> bytes:
         """All that must agree; the shapes follow from it."""
@@ -219,12 +229,11 @@ class SavedPrefixes:
         engine = self._engine
         if not engine.prefix_bytes or not any(self._folder.glob("*.prefix")):
             return []
-        store = self._opened()
-        found = list(prompt[: store.find(prompt)])
-        if not found or engine.call(lambda: engine.prefixes.length(found)) == len(found):
-            return []
         try:
-            engine.call(lambda: engine.prefixes.put(found, store.read(found)))
+            store = self._opened()
+            found = list(prompt[: store.find(prompt)])
+            if found and engine.call(lambda: engine.prefixes.length(found)) < len(found):
+                engine.call(lambda: engine.prefixes.put(found, store.read(found)))
         except SavedPrefixError as error:
             return [str(error)]
         return []
@@ -234,6 +243,7 @@ class SavedPrefixes:
 
         Raises:
             OptionError: nothing is kept in memory, or not as much as these ids need.
+            SavedPrefixError: the disk does not take it.
         """
         engine, store = self._engine, self._opened()
         if store.find(ids) == len(ids):  # a file that proves bad is removed when it is read
@@ -257,9 +267,14 @@ class SavedPrefixes:
     def _opened(self) -> PrefixStore:
         if self._store is None:
             model = self._engine.model
-            self._store = PrefixStore(
-                self._folder, fingerprint(self._parts), model.config, model.dtype
-            )
+            try:
+                mark = fingerprint(self._parts)
+            except OSError as error:
+                raise SavedPrefixError(
+                    "saved prefixes are left aside, because the model's files cannot be read any "
+                    f"more ({error.strerror or error}): load it again"
+                ) from error
+            self._store = PrefixStore(self._folder, mark, model.config, model.dtype)
         return self._store
 
 

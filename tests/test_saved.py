@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from checkpoints import write_checkpoint
 import qwen3_mlx
 from qwen3_mlx import OptionError, PromptError, Qwen3, Reply, Sampling, hub
 from qwen3_mlx.loading import open_weights
-from qwen3_mlx.saved import fingerprint
+from qwen3_mlx.saved import SavedPrefixError, fingerprint
 
 SYSTEM = "You answer briefly. " * 12
 
@@ -140,6 +141,42 @@ def test_the_folder_is_bounded_and_the_oldest_go(folder: Path) -> None:
         pytest.raises(OptionError, match="larger prefix_cache"),
     ):
         model.save_prefix(system="e" * 100)
+
+
+def test_what_killed_processes_left_is_swept(folder: Path) -> None:
+    place = hub.data_dir() / "prefixes"
+    place.mkdir(parents=True)
+    for name, age in (("old.partial", 7200), ("new.partial", 0)):
+        (place / name).write_bytes(b"half")
+        os.utime(place / name, (time.time() - age,) * 2)
+    with qwen3_mlx.load(str(folder)) as model:
+        model.save_prefix(system=SYSTEM)
+    assert {path.suffix for path in files()} == {".prefix", ".partial"}
+    assert (place / "new.partial").exists()
+    assert not (place / "old.partial").exists()
+
+
+def test_a_disk_that_takes_nothing_is_told(folder: Path) -> None:
+    place = hub.data_dir() / "prefixes"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("not a folder")
+    with (
+        qwen3_mlx.load(str(folder)) as model,
+        pytest.raises(SavedPrefixError, match=r"could not be saved in .*: check the disk"),
+    ):
+        model.save_prefix(system=SYSTEM)
+
+
+def test_a_model_whose_files_are_gone_answers_without(folder: Path, tmp_path: Path) -> None:
+    plain = ask(folder)
+    moved = write_checkpoint(tmp_path / "moved", dtype="F32", tokenizer=True)
+    with qwen3_mlx.load(str(moved)) as model:
+        model.save_prefix(system=SYSTEM)
+    with qwen3_mlx.load(str(moved)) as model:
+        (moved / "model.safetensors").unlink()
+        reply = one(model)
+    assert reply.text == plain.text
+    assert "left aside" in reply.notices[0]
 
 
 def test_a_conversation_may_begin_with_a_document(folder: Path) -> None:
