@@ -44,7 +44,7 @@ def ask_many(
             progress(done, len(prompts))
 
     try:
-        while done < len(prompts):
+        while done < len(prompts) and not (cancelled is not None and cancelled.is_set()):
             while len(running) < _WINDOW and (place := next(left, None)) is not None:
                 try:
                     running[place] = begin(prompts[place], wishes)
@@ -57,8 +57,6 @@ def ask_many(
             try:
                 place = ended.get(timeout=_NAP_SECONDS if cancelled else None)
             except queue.Empty:
-                if cancelled is not None and cancelled.is_set():
-                    break
                 continue
             settle(place, _result(running.pop(place)))
     finally:
