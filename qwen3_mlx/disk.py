@@ -48,9 +48,10 @@ def probe_disk(
 
 @contextmanager
 def _file(folder: Path, own_bytes: int) -> Iterator[tuple[Path, int]]:
-    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
-    if files and files[-1].stat().st_size >= 8 * READ_BYTES:
-        yield files[-1], files[-1].stat().st_size
+    files = [(path.stat().st_size, path) for path in folder.glob("*.safetensors")]
+    size, largest = max(files, default=(0, folder))
+    if size >= 8 * READ_BYTES:
+        yield largest, size
         return
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -63,9 +64,7 @@ def _file(folder: Path, own_bytes: int) -> Iterator[tuple[Path, int]]:
         yield Path(file.name), file.tell()
 
 
-def _read_for(
-    path: Path, size: int, seconds: float, clock: Callable[[], float], seed: int
-) -> int:  # fmt: skip
+def _read_for(path: Path, size: int, seconds: float, clock: Callable[[], float], seed: int) -> int:
     """One reader, until the time is over; bytes that it read."""
     places = random.Random(seed)
     buffer = bytearray(min(READ_BYTES, size))

@@ -14,6 +14,7 @@ other streaming programs report. They are predictions, to within a third or so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -160,16 +161,10 @@ def hit_rate(resident: float) -> float:
     >>> hit_rate(0.2), round(hit_rate(0.25), 2), hit_rate(1.0)
     (0.74, 0.79, 1.0)
     """
-    below, above = _HITS[0], _HITS[-1]
-    for point in _HITS:
-        if point[0] <= resident:
-            below = point
-        else:
-            above = point
-            break
-    if above[0] <= below[0]:
-        return below[1]
-    return below[1] + (above[1] - below[1]) * (resident - below[0]) / (above[0] - below[0])
+    for (share, rate), (more, higher) in pairwise(_HITS):
+        if resident < more:
+            return rate + (higher - rate) * (resident - share) / (more - share)
+    return _HITS[-1][1]
 
 
 def _speed(

@@ -33,11 +33,7 @@ class Room:
     """
 
     def __init__(self, folder: Path, usable: Callable[[], int]) -> None:
-        self._folder, self._ask = folder, usable
-
-    @property
-    def _usable(self) -> int:
-        return self._ask()
+        self._folder, self._usable = folder, usable
 
     def take(self, plan: Plan, what: str) -> Claim:
         """Claim a plan that the person's own limit made; it is only said if it is too much."""
@@ -45,7 +41,7 @@ class Room:
             return Claim()
         with open_book(self._folder) as book:
             wanted = plan.total_bytes + OUTSIDE_BYTES
-            if wanted + book.claimed_bytes > self._usable:
+            if wanted + book.claimed_bytes > self._usable():
                 _log.warning(
                     "%s plans %s and %s are left of the machine's memory%s: expect swapping",
                     what, format_bytes(wanted), format_bytes(self._left(book)), _others(book),
@@ -83,13 +79,13 @@ class Room:
             return plan, book.claim(plan.total_bytes + OUTSIDE_BYTES, what)
 
     def _left(self, book: Book) -> int:
-        return max(0, self._usable - book.claimed_bytes)
+        return max(0, self._usable() - book.claimed_bytes)
 
     def _refusal(self, full: Plan, wanted: int, book: Book, what: str) -> MemoryPlanError:
         closing = "close the other program, " if book.entries else ""
         return MemoryPlanError(
             f"{what} needs {format_bytes(wanted)} with {full.context:,} tokens, and "
-            f"{format_bytes(self._left(book))} of {format_bytes(self._usable)} are left"
+            f"{format_bytes(self._left(book))} of {format_bytes(self._usable())} are left"
             f"{_others(book)}: {closing}choose a smaller model (`qwen3-mlx fit`), convert it with "
             f"--q4, or pass --memory-limit {round_up(full.total_bytes)} to use so much all the "
             "same",

@@ -75,7 +75,7 @@ class Steering:
     @property
     def guides_all(self) -> bool:
         """Whether the next token belongs to an answer all of which is guided."""
-        return self.guide is not None and self.guide.whole and self.in_answer
+        return self.needs_answer and self.in_answer
 
     @property
     def needs_answer(self) -> bool:
