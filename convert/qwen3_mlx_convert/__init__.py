@@ -5,6 +5,7 @@
 >>> report = convert(Path("Qwen3-4B"), Path("Qwen3-4B-q4"), bits=4)    # doctest: +SKIP
 """
 
-from qwen3_mlx_convert.pipeline import ConvertProgress, ConvertReport, convert
+from qwen3_mlx_convert.pipeline import ConvertReport, convert
+from qwen3_mlx_convert.progress import ConvertProgress
 
 __all__ = ["ConvertProgress", "ConvertReport", "convert"]

@@ -12,7 +12,6 @@ so an interrupted calibration goes on with the next layer, and ends in the same 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from qwen3_mlx_convert import durable
 from qwen3_mlx_convert.feedback import Moments, code, unpacked, words_of
 from qwen3_mlx_convert.forward import Floats, Forward, Inputs, Weights
 from qwen3_mlx_convert.plan import Job, Plan
+from qwen3_mlx_convert.progress import Meter
 from qwen3_mlx_convert.quantize import pack
 from qwen3_mlx_convert.read import READABLE
 from qwen3_mlx_convert.transaction import Work
@@ -50,13 +50,13 @@ def calibrated(job: Job, tied: bool) -> bool:
 
 def write_calibrated(
     plan: Plan, checkpoint: Checkpoint, ids: NDArray[np.int64], writer: TensorWriter, work: Work,
-    done: Callable[[Job], None],
+    meter: Meter,
 ) -> None:  # fmt: skip
-    """Pack and write every job that `calibrated` names. `done` hears of each."""
+    """Pack and write every job that `calibrated` names. `meter` counts them."""
     with Weights(checkpoint) as weights:
         every = {job.name: job for job in plan.jobs}
         task = _Task(plan, {n: j for n, j in every.items() if calibrated(j, weights.config.tied)},
-                     every, writer, done)  # fmt: skip
+                     every, writer, meter)  # fmt: skip
         forward = Forward(weights, ids)
         _go_on(forward, work, task)
         while forward.layer < weights.config.layers:
@@ -76,10 +76,10 @@ class _Task:
 
     def __init__(
         self, plan: Plan, jobs: dict[str, Job], every: dict[str, Job], writer: TensorWriter,
-        done: Callable[[Job], None],
+        meter: Meter,
     ) -> None:  # fmt: skip
         self.jobs = jobs
-        self._every, self._writer, self._done = every, writer, done
+        self._every, self._writer, self._meter = every, writer, meter
         self._dtype = plan.dtype
 
     def visit(self, name: str, matrix: Floats, inputs: Inputs) -> Floats:
@@ -90,7 +90,7 @@ class _Task:
         assert job.choice is not None
         coded = code(matrix, job.choice, Moments(matrix.shape[1], inputs()), self._stored)
         self._write(job, 0, coded)
-        self._done(job)
+        self._meter.add(job)
         return unpacked(coded, job.choice)
 
     def head(self, job: Job, weights: Weights, inputs: Floats) -> None:
@@ -99,13 +99,14 @@ class _Task:
         moments = Moments(inputs.shape[1], [inputs])
         for first, rows in weights.blocks(job.name):
             self._write(job, first, code(rows, job.choice, moments, self._stored))
-        self._done(job)
+        self._meter.add(job)
 
     def skip(self, layers: int) -> None:
         """The jobs of the first layers were done by an earlier run."""
-        for job in self.jobs.values():
-            if job.path.startswith("model.layers.") and int(job.path.split(".")[2]) < layers:
-                self._done(job)
+        self._meter.resume(sum(
+            job.nbytes for job in self.jobs.values()
+            if job.path.startswith("model.layers.") and int(job.path.split(".")[2]) < layers
+        ))  # fmt: skip
 
     def _write(self, job: Job, row: int, coded: tuple[Any, Floats, Floats]) -> None:
         assert job.choice is not None

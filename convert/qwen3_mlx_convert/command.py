@@ -5,30 +5,26 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qwen3_mlx.awake import keep_awake
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.allocation import SPEND
-from qwen3_mlx_convert.fetching import fetch
+from qwen3_mlx_convert.fetching import byte_bars, fetch
 from qwen3_mlx_convert.folder import source_id
-from qwen3_mlx_convert.pipeline import (
-    LAYOUTS,
-    ConvertProgress,
-    ConvertReport,
-    Preview,
-    convert,
-    preview,
-)
+from qwen3_mlx_convert.pipeline import LAYOUTS, ConvertReport, Preview, convert, preview
+from qwen3_mlx_convert.progress import ConvertProgress, Doing, Listener
 from qwen3_mlx_convert.quantize import GROUP_SIZES, Recipe
 from qwen3_mlx_convert.transaction import journal_of, refuse_existing
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add_parser", "run"]
@@ -63,8 +59,6 @@ _RECIPES: dict[str, tuple[Recipe, str]] = {
     "mxfp8": (Recipe(8, 32, "mxfp8"), "8-bit floats, a power of two for each 32 weights"),
     "bf16": (Recipe(None), "no quantisation"),
 }
-
-Listener = Callable[[ConvertProgress], None]
 
 
 def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -215,56 +209,35 @@ def _say_how_to_go_on() -> Iterator[None]:
 @contextmanager
 def _listener() -> Iterator[Listener]:
     """A bar on a terminal, else a line now and then; both on stderr."""
-    if sys.stderr.isatty():
-        with _bar() as listener:
-            yield listener
-    else:
+    if not sys.stderr.isatty():
         yield _Lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Listener]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns: tuple[Any, ...] = (
-        TextColumn("converting"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("convert", total=None)
+        return
+    with byte_bars() as progress:
+        tasks: dict[Doing, TaskID] = {}
 
         def show(state: ConvertProgress) -> None:
-            progress.update(task, completed=state.done_bytes, total=state.total_bytes)
+            if state.doing not in tasks:
+                tasks[state.doing] = progress.add_task(state.doing, total=state.total_bytes)
+            progress.update(tasks[state.doing], completed=state.done_bytes)
 
         yield show
 
 
 class _Lines:
-    """A line at most every five seconds, and one at the end."""
+    """A line at most every five seconds, and one at the end, of converting and of comparing."""
 
     def __init__(self) -> None:
-        self._said = 0.0
+        self._said: dict[Doing, float] = {}
 
     def __call__(self, state: ConvertProgress) -> None:
         finished = state.done_bytes == state.total_bytes
-        if not finished and state.seconds - self._said < 5:
+        if not finished and state.seconds - self._said.get(state.doing, 0.0) < 5:
             return
-        self._said = state.seconds
+        self._said[state.doing] = state.seconds
         share = 100 * state.done_bytes / state.total_bytes
         print(
-            f"converted {share:.0f} %: {format_bytes(state.done_bytes)} of "
-            f"{format_bytes(state.total_bytes)}, {format_bytes(state.bytes_per_second)}/s, "
-            f"{state.seconds_left:.0f} s left",
+            f"{state.doing.removesuffix('ing')}ed {share:.0f} %: "
+            f"{format_bytes(state.done_bytes)} of {format_bytes(state.total_bytes)}, "
+            f"{format_bytes(state.bytes_per_second)}/s, {state.seconds_left:.0f} s left",
             file=sys.stderr,
         )

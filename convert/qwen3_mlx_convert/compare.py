@@ -23,7 +23,7 @@ from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx_convert.dialects import plain_tensors
 from qwen3_mlx_convert.plan import Job, Plan
 from qwen3_mlx_convert.read import Reader
-from qwen3_mlx_convert.sources import Packed, Rows, blocks, part_of
+from qwen3_mlx_convert.sources import Packed, Plain, Rows, blocks, part_of
 
 __all__ = ["Comparison", "compare"]
 
@@ -43,10 +43,8 @@ class Comparison:
     seconds: float
 
 
-def compare(
-    plan: Plan, folder: Path, listener: Callable[[int], None] = lambda nbytes: None
-) -> Comparison:
-    """Compare every tensor of `folder` with its source. `listener` hears of source bytes done.
+def compare(plan: Plan, folder: Path, done: Callable[[Job], None] = lambda job: None) -> Comparison:
+    """Compare every tensor of `folder` with its source. `done` hears of each.
 
     Raises:
         CheckpointError: one is missing, or differs by more than its packing explains.
@@ -60,13 +58,14 @@ def compare(
             written = found.get(job.name)
             if written is None:
                 if ".experts." in job.name and (folder / "experts").is_dir():
+                    done(job)
                     continue  # records, which have checksums of their own
                 raise CheckpointError(f"{job.name} is not in what was written to {folder}")
             share = _error(job, written, plan.dtype, reader, other)
             count += 1
             if share > worst:
                 worst, worst_name = share, job.name
-            listener(job.nbytes)
+            done(job)
     return Comparison(count, worst, worst_name, time.monotonic() - begun)
 
 
@@ -112,7 +111,7 @@ def _rows(source: Rows, first: int, count: int) -> Rows:
     if isinstance(source, Packed):
         biases = None if source.biases is None else part_of(source.biases, first, count)
         return Packed(info, part_of(source.scales, first, count), biases, source.how)
-    return type(source)(info)  # type: ignore[call-arg]
+    return Plain(info)  # nothing else is in an MLX folder
 
 
 def _wrong(job: Job, what: str) -> CheckpointError:

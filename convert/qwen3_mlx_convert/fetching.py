@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from qwen3_mlx.pulling import Download, Listener
 
-__all__ = ["fetch"]
+__all__ = ["byte_bars", "fetch"]
 
 
 def fetch(name: str, *, source: bool = False) -> Path:
@@ -46,6 +46,13 @@ def _listener() -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
+    with byte_bars() as progress:
+        yield _Bars(progress)
+
+
+@contextmanager
+def byte_bars() -> Iterator[Progress]:
+    """Bars on stderr that count bytes, with the speed and the time left."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -61,7 +68,7 @@ def _listener() -> Iterator[Listener]:
         TransferSpeedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Bars(progress)
+        yield progress
 
 
 class _Bars:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from qwen3_mlx_convert.compare import Comparison, compare
 from qwen3_mlx_convert.dialects import plain_config
 from qwen3_mlx_convert.folder import check_side_files, target_config, write_side_files
 from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
+from qwen3_mlx_convert.progress import Listener, Meter
 from qwen3_mlx_convert.quantize import PARTS, Recipe, pack
 from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
 from qwen3_mlx_convert.records import RecordWriter
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LAYOUTS", "ConvertProgress", "ConvertReport", "Preview", "convert", "preview"]
+__all__ = ["LAYOUTS", "ConvertReport", "Preview", "convert", "preview"]
 
 #: How experts may be stored; see `convert`.
 LAYOUTS = ("stacked", "records")
@@ -47,31 +48,6 @@ _COPIES = 4
 
 #: What is done is put on the disk, and into the journal, this often.
 CHECKPOINT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertProgress:
-    """How far a conversion is: source bytes done and in all, and the seconds so far.
-
-    `resumed_bytes` of the done ones were converted by an earlier run.
-    """
-
-    done_bytes: int
-    total_bytes: int
-    tensor: str
-    seconds: float
-    resumed_bytes: int = 0
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Speed so far, in source bytes."""
-        return (self.done_bytes - self.resumed_bytes) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """The rest at this speed."""
-        speed = self.bytes_per_second
-        return (self.total_bytes - self.done_bytes) / speed if speed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +83,7 @@ def convert(
     layout: str = "stacked",
     force: bool = False,
     verify: bool = False,
-    progress: Callable[[ConvertProgress], None] | None = None,
+    progress: Listener | None = None,
 ) -> ConvertReport:
     """Turn a checkpoint of any kind that `sources` knows into an MLX folder.
 
@@ -135,34 +111,79 @@ def convert(
     recipe = Recipe(bits, group_size, mode, spend)
     checkpoint, config, plan = _planned(source, target, recipe, force)
     ids = None if calibrate is None else _ids(checkpoint, config, recipe, calibrate)
-    needed = plan.target_bytes + _SIDE_BYTES
-    if ids is not None:
-        needed += 8 * ids.size * config.hidden_size  # activations, the last and the new ones
-    mark = _fingerprint(checkpoint, plan, recipe, layout, ids)
-    files, comparison = 0, None
-    with transaction(target, mark, needed) as work:
+    conversion = _Conversion(checkpoint, config, recipe, plan, ids, layout, verify)
+    comparison = None
+    with transaction(target, conversion.fingerprint(), conversion.needed_bytes()) as work:
         if not work.committed:
-            written = target_config(checkpoint.config, config, plan.block, plan.dtype)
-            with _writer(work.folder, plan, written, layout) as writer:
-                _write_all(plan, checkpoint, ids, writer, work, progress)
-                writer.write_index(plan.params)
-                files = writer.count
-            how = recipe.words + ("" if calibrate is None else ", calibrated on text")
-            write_side_files(work.folder, checkpoint, written, recipe, plan.target_bytes, layout,
-                             how)  # fmt: skip
-            if verify:
-                comparison = compare(plan, work.folder)
-            if layout == "stacked":  # records have checksums, and `unpack` restores other files
-                write_hashes(work.folder)
+            comparison = conversion.run(work, progress)
     return ConvertReport(
         target=target,
         params=plan.params,
         source_bytes=plan.source_bytes,
         target_bytes=plan.target_bytes,
-        files=files or len(list(target.glob("*.safetensors"))),
+        files=len([*target.glob("*.safetensors"), *target.glob("experts/*.bin")]),
         seconds=time.monotonic() - begun - (comparison.seconds if comparison else 0),
         comparison=comparison,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversion:
+    """All that is known before the first weight is read."""
+
+    checkpoint: Checkpoint
+    config: ModelConfig
+    recipe: Recipe
+    plan: Plan
+    ids: NDArray[np.int64] | None  # of the text to calibrate with
+    layout: str
+    verify: bool
+
+    def needed_bytes(self) -> int:
+        """Room that the disk must have."""
+        activations = 0  # of the text: the last ones and the new ones
+        if self.ids is not None:
+            activations = 8 * self.ids.size * self.config.hidden_size
+        return self.plan.target_bytes + _SIDE_BYTES + activations
+
+    def fingerprint(self) -> str:
+        """What must be the same for a second run to go on with the work of the first."""
+        files = sorted({info.file for info in self.checkpoint.tensors.values()})
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        plan, config = self.plan, self.checkpoint.config
+        parts = (__version__, self.recipe, self.layout, plan.jobs, plan.outputs, states, config)
+        text = b"" if self.ids is None else repr(self.ids.shape).encode() + self.ids.tobytes()
+        return hashlib.sha256(repr(parts).encode() + text).hexdigest()
+
+    def run(self, work: Work, progress: Listener | None) -> Comparison | None:
+        """Fill the folder of `work`: weights, the files beside them, comparison, hashes."""
+        plan, folder = self.plan, work.folder
+        written = target_config(self.checkpoint.config, self.config, plan.block, plan.dtype)
+        with _writer(folder, plan, written, self.layout) as writer:
+            self._write(writer, work, Meter(plan.source_bytes, progress))
+            writer.write_index(plan.params)
+        how = self.recipe.words + ("" if self.ids is None else ", calibrated on text")
+        write_side_files(folder, self.checkpoint, written, self.recipe, plan.target_bytes,
+                         self.layout, how)  # fmt: skip
+        meter = Meter(plan.source_bytes, progress, "comparing")
+        comparison = compare(plan, folder, meter.add) if self.verify else None
+        if self.layout == "stacked":  # records have checksums, and `unpack` restores other files
+            write_hashes(folder)
+        return comparison
+
+    def _write(self, writer: ShardWriter | RecordWriter, work: Work, meter: Meter) -> None:
+        """First what needs no text, then the rest with it."""
+        if self.ids is None:
+            _write_weights(self.plan, self.plan.jobs, writer, work, meter)
+            return
+        from qwen3_mlx_convert.calibrate import calibrated, write_calibrated
+
+        tied = not any(job.path == "lm_head" for job in self.plan.jobs)
+        jobs = [job for job in self.plan.jobs if not calibrated(job, tied)]
+        if not writer.reused:
+            work.facts.pop("layer", None)
+        _write_weights(self.plan, jobs, writer, work, meter)
+        write_calibrated(self.plan, self.checkpoint, self.ids, writer, work, meter)
 
 
 def _ids(
@@ -237,27 +258,6 @@ def _planned(
     return checkpoint, config, make_plan(checkpoint, config, recipe, force)
 
 
-def _fingerprint(
-    checkpoint: Checkpoint, plan: Plan, recipe: Recipe, layout: str, ids: NDArray[np.int64] | None
-) -> str:
-    """What must be the same for a second run to go on with the work of the first."""
-    files = sorted({info.file for info in checkpoint.tensors.values()})
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    parts = (
-        __version__,
-        recipe,
-        layout,
-        plan.jobs,
-        plan.outputs,
-        states,
-        sorted(checkpoint.config),
-    )
-    text = b"" if ids is None else repr(ids.shape).encode() + ids.tobytes()
-    return hashlib.sha256(
-        repr(parts).encode() + repr(checkpoint.config).encode() + text
-    ).hexdigest()
-
-
 def _writer(
     folder: Path, plan: Plan, config: dict[str, Any], layout: str
 ) -> ShardWriter | RecordWriter:
@@ -268,35 +268,12 @@ def _writer(
     return ShardWriter(folder, plan.outputs)
 
 
-def _write_all(
-    plan: Plan,
-    checkpoint: Checkpoint,
-    ids: NDArray[np.int64] | None,
-    writer: ShardWriter | RecordWriter,
-    work: Work,
-    progress: Callable[[ConvertProgress], None] | None,
-) -> None:
-    """First what needs no text, then the rest with it."""
-    meter = _Meter(plan.source_bytes, progress)
-    if ids is None:
-        _write_weights(plan, plan.jobs, writer, work, meter)
-        return
-    from qwen3_mlx_convert.calibrate import calibrated, write_calibrated
-
-    tied = not any(job.path == "lm_head" for job in plan.jobs)
-    jobs = [job for job in plan.jobs if not calibrated(job, tied)]
-    if not writer.reused:
-        work.facts.pop("layer", None)
-    _write_weights(plan, jobs, writer, work, meter)
-    write_calibrated(plan, checkpoint, ids, writer, work, meter.add)
-
-
 def _write_weights(
     plan: Plan,
     jobs: Sequence[Job],
     writer: ShardWriter | RecordWriter,
     work: Work,
-    meter: _Meter,
+    meter: Meter,
 ) -> None:
     """The jobs that are not done yet, with a checkpoint in the journal now and then."""
     saved = time.monotonic()
@@ -310,28 +287,6 @@ def _write_weights(
                 work.note(done=number)
                 saved = time.monotonic()
             meter.add(job)
-
-
-class _Meter:
-    """Counts bytes for whoever listens."""
-
-    def __init__(self, total: int, listener: Callable[[ConvertProgress], None] | None) -> None:
-        self._total, self._listener = total, listener
-        self._done = self._resumed = 0
-        self._begun = time.monotonic()
-
-    def resume(self, nbytes: int) -> None:
-        """So many were done by an earlier run."""
-        self._done += nbytes
-        self._resumed += nbytes
-
-    def add(self, job: Job) -> None:
-        """A job is done."""
-        self._done += job.nbytes
-        if self._listener is not None:
-            seconds = time.monotonic() - self._begun
-            state = (self._done, self._total, job.name, seconds, self._resumed)
-            self._listener(ConvertProgress(*state))
 
 
 def _write_tensor(job: Job, dtype: str, reader: Reader, writer: ShardWriter | RecordWriter) -> None:
