@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from qwen3_mlx.errors import DownloadPaused, HubError
 from qwen3_mlx.hub_errors import endpoint, retry_after
 
-__all__ = ["Remote", "fetch", "part_of"]
+__all__ = ["Remote", "digest_of", "fetch", "part_of"]
 
 #: Seconds before the next try, after so many in a row that brought no byte: a minute in all,
 #: which is more than a Mac that wakes up needs to find its network.
@@ -94,7 +94,7 @@ def fetch(
             if stop.wait(wait):
                 raise DownloadPaused(remote.model) from None
     tell("checking", remote.size)
-    if _digest(part, remote) != remote.digest:
+    if digest_of(part, remote.digest) != remote.digest:
         part.unlink()
         raise HubError(
             f"the bytes of {remote.name} are not those that the hub announced (their digest is "
@@ -202,12 +202,15 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else -1
 
 
-def _digest(part: Path, remote: Remote) -> str:
-    """SHA-256, or what git calls the file: SHA-1 of its length and its bytes."""
-    with part.open("rb") as file:
-        if len(remote.digest) == 64:
+def digest_of(path: Path, like: str) -> str:
+    """The digest of a file: SHA-256, or where `like` is shorter what git calls the file.
+
+    That is the SHA-1 of its length and its bytes; the hub states it for small files.
+    """
+    with path.open("rb") as file:
+        if len(like) == 64:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        begun = hashlib.sha1(b"blob %d\0" % remote.size, usedforsecurity=False)
+        begun = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
         while piece := file.read(_CHUNK):
             begun.update(piece)
         return begun.hexdigest()

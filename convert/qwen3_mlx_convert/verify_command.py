@@ -17,8 +17,9 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     """Add `verify` to the command line's subcommands."""
     parser = subparsers.add_parser(
         "verify",
-        help="check every file of a converted model against its SHA-256",
-        description="Read every file of a folder that convert wrote and compare its SHA-256. "
+        help="check every file of a model against its SHA-256",
+        description="Read every file of a folder that convert wrote, or of a download in the "
+        "Hugging Face cache, and compare its digest. "
         "For Qwen3-0.6B-Base, also compute the logits and the greedy text that are published, "
         "which proves this machine right. Exit status 0: all is as it should be; 2: the first "
         "file that is not is named; 1: the files are right, what this machine computes is not.",
@@ -33,12 +34,12 @@ def run(args: argparse.Namespace) -> int:
     from qwen3_mlx.checkpoint import open_checkpoint
     from qwen3_mlx_convert.fetching import fetch
     from qwen3_mlx_convert.golden import check, golden_for
-    from qwen3_mlx_convert.verify import HASHES, verify
+    from qwen3_mlx_convert.verify import stated, verify
 
     begun = time.monotonic()
     folder = fetch(args.model)
     golden = golden_for(open_checkpoint(folder))
-    if golden is None or (folder / HASHES).exists():
+    if golden is None or stated(folder):
         count = verify(folder, lambda name: print(f"reading {name}", file=sys.stderr))
         print(f"{folder}: {count} files are as they were written, {time.monotonic() - begun:.1f} s")
     if golden is not None:

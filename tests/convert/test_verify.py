@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import convert
 from qwen3_mlx_convert.verify import verify
 from tests.checkpoints import write_checkpoint
+from tests.hub_stand_in import LARGE, oid
 
 
 @pytest.fixture
@@ -53,3 +55,24 @@ def test_what_is_not(
         verify(folder)
     assert main(["verify", str(folder)]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("qwen3-mlx: ")
+
+
+def test_a_download_is_compared_with_the_names_of_its_blobs(tmp_path: Path) -> None:
+    """The cache of the hub: links to blobs, called by SHA-256 or, small ones, as git does."""
+    source = write_checkpoint(tmp_path / "source", moe=True, tokenizer=True)
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for path in source.iterdir():
+        data = path.read_bytes()
+        name = hashlib.sha256(data).hexdigest() if len(data) >= LARGE else oid(data)
+        path.rename(blobs / name)
+        (snapshot / path.name).symlink_to(blobs / name)
+    assert verify(snapshot) == 6
+    for name, kind in (("model.safetensors", "SHA-256"), ("generation_config.json", "SHA-1")):
+        before = (snapshot / name).read_bytes()
+        _flip(snapshot / name)
+        with pytest.raises(CheckpointError, match=f"{name} in .* another {kind}"):
+            verify(snapshot)
+        (snapshot / name).write_bytes(before)
+    assert main(["verify", str(snapshot)]) == 0
