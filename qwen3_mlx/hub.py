@@ -130,12 +130,11 @@ def local_models() -> Iterator[tuple[str, Path]]:
     for config in sorted(models_dir().glob("*/config.json")):
         yield config.parent.name, config.parent
     for repo in sorted(cache_dir().glob("models--*")):
-        hub_id = repo.name.removeprefix("models--").replace("--", "/", 1)
         snapshots = sorted(
             repo.glob("snapshots/*/config.json"), key=lambda file: file.parent.stat().st_mtime
         )
         if snapshots and _is_qwen3(snapshots[-1]):
-            yield hub_id, snapshots[-1].parent
+            yield places.hub_id_of(repo.name), snapshots[-1].parent
     seen = set()
     for models in lm_studio_dirs():
         for config in sorted(models.glob("*/*/config.json")):
@@ -190,7 +189,7 @@ def _converted(hub_id: str) -> Path | None:
 
 def _cached(hub_id: str) -> Path | None:
     """The snapshot in the hub's cache, if it is whole; a part only is downloaded further."""
-    repo = cache_dir() / f"models--{hub_id.replace('/', '--')}"
+    repo = cache_dir() / places.cache_name(hub_id)
     try:
         commit = (repo / "refs" / "main").read_text().strip()
         folder = repo / "snapshots" / commit

@@ -1,4 +1,4 @@
-"""Where this program keeps its files, and the model that was used last.
+"""Where this program keeps its files, how the hub's cache calls a model, and the last one used.
 
 It imports nothing that takes time, since `ask` needs it before it knows whether an agent
 answers.
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-__all__ = ["home", "last_model", "remember_model"]
+__all__ = ["cache_name", "home", "hub_id_of", "last_model", "remember_model"]
 
 
 def home() -> str:
@@ -22,6 +22,24 @@ def home() -> str:
         return os.path.expanduser("~/Library/Application Support/qwen3-mlx")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(data, "qwen3-mlx")
+
+
+def cache_name(hub_id: str) -> str:
+    """The folder of a model in the cache of the hub.
+
+    >>> cache_name("Qwen/Qwen3-4B")
+    'models--Qwen--Qwen3-4B'
+    """
+    return f"models--{hub_id.replace('/', '--')}"
+
+
+def hub_id_of(cache_name: str) -> str:
+    """The model that a folder of the cache is for.
+
+    >>> hub_id_of("models--Qwen--Qwen3-4B")
+    'Qwen/Qwen3-4B'
+    """
+    return cache_name.removeprefix("models--").replace("--", "/", 1)
 
 
 def last_model() -> str | None:

@@ -32,6 +32,7 @@ from qwen3_mlx.checkpoint import read_json
 from qwen3_mlx.errors import CheckpointError, DownloadPaused, HubError, Qwen3Error
 from qwen3_mlx.hub_errors import endpoint, explain, offline
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.places import cache_name, hub_id_of
 from qwen3_mlx.transfer import Remote
 
 __all__ = ["Download", "FileState", "Listener", "pull_into", "unfinished"]
@@ -149,24 +150,21 @@ def unfinished(cache: Path) -> Iterator[tuple[str, int, int]]:
             total = sum(int(size) for size in files.values())
         except (CheckpointError, KeyError, TypeError, ValueError, AttributeError):
             continue
-        yield _hub_id(note.parent), done, total
-
-
-def _hub_id(repo: Path) -> str:
-    return repo.name.removeprefix("models--").replace("--", "/", 1)
+        yield hub_id_of(note.parent.name), done, total
 
 
 class _Pull:
     """One download."""
 
     def __init__(self, cache: Path, hub_id: str, tell: Listener, stop: Event) -> None:
-        self._repo = cache / f"models--{hub_id.replace('/', '--')}"
+        self._repo = cache / cache_name(hub_id)
         self._blobs = self._repo / "blobs"
         self._tell, self._stop = tell, stop
         self._began: float | None = None  # of the first byte
         self._told, self._lock = 0.0, Lock()
         self._state = Download(hub_id, ())
         self._here = 0  # bytes of earlier runs
+        self._names: dict[str, list[str]] = {}  # by digest: files that are alike are one blob
         self._broken = Event()
 
     def run(self) -> Path:
@@ -176,7 +174,11 @@ class _Pull:
         _check_kinds(hub_id, remotes)
         wanted = [remote for remote in remotes if _is_wanted(remote.name)]
         self._blobs.mkdir(parents=True, exist_ok=True)
-        missing = [remote for remote in wanted if not self._blob(remote).exists()]
+        blobs: dict[str, Remote] = {}
+        for remote in sorted(wanted, key=lambda remote: remote.name != "config.json"):
+            self._names.setdefault(remote.digest, []).append(remote.name)
+            blobs.setdefault(remote.digest, remote)
+        missing = [remote for remote in blobs.values() if not self._blob(remote).exists()]
         self._check_disk(missing)
         self._state = Download(hub_id, tuple(self._file_state(each) for each in wanted))
         self._here = self._state.done
@@ -220,8 +222,12 @@ class _Pull:
     def _fetch_all(self, remotes: list[Remote]) -> None:
         """Several at once; the first that fails stops the others."""
         with ThreadPoolExecutor(AT_ONCE, "qwen3-pull") as workers:
-            works = [workers.submit(self._fetch, remote) for remote in remotes]
-            errors = [error for work in works if (error := work.exception()) is not None]
+            try:
+                works = [workers.submit(self._fetch, remote) for remote in remotes]
+                errors = [error for work in works if (error := work.exception()) is not None]
+            except BaseException:  # ^C: what is under way stops at its next piece
+                self._broken.set()
+                raise
         for error in sorted(errors, key=lambda error: isinstance(error, DownloadPaused)):
             raise error
 
@@ -242,8 +248,9 @@ class _Pull:
     def _hear(self, remote: Remote, doing: Doing, done: int) -> None:
         """A file's news; passed on when something began or ended, else a few times a second."""
         with self._lock:
+            names = self._names[remote.digest]
             files = tuple(
-                replace(file, done=max(done, 0), doing=doing) if file.name == remote.name else file
+                replace(file, done=max(done, 0), doing=doing) if file.name in names else file
                 for file in self._state.files
             )
             turn = any(a.doing != b.doing for a, b in zip(files, self._state.files, strict=True))
@@ -352,7 +359,7 @@ def _link(blob: Path, name: Path) -> None:
 @contextmanager
 def _alone(cache: Path, hub_id: str, tell: Listener, stop: Event) -> Iterator[None]:
     """One process at a time for each model; the next one finds the work done."""
-    locks = cache / ".locks" / f"models--{hub_id.replace('/', '--')}"
+    locks = cache / ".locks" / cache_name(hub_id)
     locks.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(locks / "qwen3-mlx.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

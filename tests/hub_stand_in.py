@@ -97,11 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif api:
             value = _info(name, folder) if api.group(2) == "revision" else _tree(folder)
             self._send(200, json.dumps(value).encode(), {})
-        elif file and self.server.refuse_next:
-            status, headers = self.server.refuse_next.pop(0)
-            self._send(status, b"", headers)
+        elif file and (refusal := self._refusal()):
+            self._send(refusal[0], b"", refusal[1])
         elif file:
             self._send_file(folder / file.group(2))
+
+    def _refusal(self) -> tuple[int, dict[str, str]] | None:
+        with self.server.lock:
+            return self.server.refuse_next.pop(0) if self.server.refuse_next else None
 
     def _send_file(self, path: Path) -> None:
         server = self.server

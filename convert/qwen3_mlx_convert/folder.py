@@ -11,6 +11,7 @@ from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.places import hub_id_of
 from qwen3_mlx_convert.durable import copy_file, write_json, write_text
 from qwen3_mlx_convert.quantize import Recipe
 
@@ -103,7 +104,7 @@ def source_id(path: Path) -> str:
     """
     absolute = Path(os.path.abspath(path))
     if absolute.parent.name == "snapshots" and absolute.parts[-3].startswith("models--"):
-        return absolute.parts[-3].removeprefix("models--").replace("--", "/", 1)
+        return hub_id_of(absolute.parts[-3])
     return absolute.name
 
 
