@@ -74,15 +74,17 @@ class Book:
         if self._folder is None:
             return Claim()
         path = self._folder / f"{os.getpid()}-{next(_numbers)}.claim"
+        claim = Claim()
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            claim = Claim(path, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             text = json.dumps({"pid": os.getpid(), "what": what, "bytes": nbytes})
             os.write(descriptor, text.encode())
         except OSError as error:
             _warn(self._folder, error)
-            return Claim()
-        return Claim(path, descriptor)
+            claim.close()
+        return claim
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +123,19 @@ def test_a_folder_that_cannot_be_written(
     assert read_book(folder) == ()
 
 
+def test_a_claim_that_cannot_be_written_down_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with open_book(tmp_path) as book, monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        book.claim(10, "chat")
+    assert "No space left" in caplog.text
+    assert list(tmp_path.glob("*.claim")) == []
+
+
 def test_a_stopped_process_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +154,9 @@ def test_many_at_once_never_plan_more_than_there_is(tmp_path: Path) -> None:
     code = """
     import sys, time
     from pathlib import Path
+    from qwen3_mlx import ledger
     from qwen3_mlx.ledger import open_book
+    ledger.PATIENCE_SECONDS = 300  # however slow this machine is
     with open_book(Path(sys.argv[1])) as book:
         left = 10 - book.claimed_bytes
         time.sleep(0.01)
@@ -255,4 +269,3 @@ def test_fit_counts_what_others_plan(
         assert "other programs" not in capsys.readouterr().out
     finally:
         _end(other)
-    assert replace(mac, here=False) != mac
