@@ -74,18 +74,22 @@ def make(
     return target
 
 
-def _config(shape: dict[str, Any], scales: str) -> dict[str, Any]:
-    layers = shape["num_hidden_layers"]
-    block: dict[str, Any] = {"group_size": GROUP, "bits": BITS, "mode": "affine"}
-    block |= {f"model.layers.{layer}.mlp.gate": False for layer in range(layers)}
+def plain_config(shape: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """The config.json of a shape, in the dialect of 2025; `dtype` is "BF16" or "F32"."""
     return {
         "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"],
         "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 40960,
         "tie_word_embeddings": False, "norm_topk_prob": True, "decoder_sparse_step": 1,
         "mlp_only_layers": [], "hidden_act": "silu", "attention_bias": False,
-        "torch_dtype": {"BF16": "bfloat16", "F32": "float32"}[scales],
-        "quantization": block, **shape,
+        "torch_dtype": {"BF16": "bfloat16", "F32": "float32"}[dtype], **shape,
     }  # fmt: skip
+
+
+def _config(shape: dict[str, Any], scales: str) -> dict[str, Any]:
+    layers = shape["num_hidden_layers"]
+    block: dict[str, Any] = {"group_size": GROUP, "bits": BITS, "mode": "affine"}
+    block |= {f"model.layers.{layer}.mlp.gate": False for layer in range(layers)}
+    return plain_config(shape, scales) | {"quantization": block}
 
 
 def _output(name: str, shape: tuple[int, ...], scales: str) -> Output:

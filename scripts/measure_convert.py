@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_synthetic_moe import shape_of
+from make_synthetic_moe import plain_config, shape_of
 
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.shapes import expected_shapes
@@ -51,21 +51,10 @@ print(json.dumps({"seconds": seconds, "compared": compared, "peak": peak * 1024}
 """
 
 
-def config_of(shape: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of a shape, in the dialect of 2025."""
-    return {
-        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"],
-        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "max_position_embeddings": 40960,
-        "tie_word_embeddings": False, "norm_topk_prob": True, "decoder_sparse_step": 1,
-        "mlp_only_layers": [], "hidden_act": "silu", "attention_bias": False,
-        "torch_dtype": "bfloat16", **shape,
-    }  # fmt: skip
-
-
 def write(folder: Path, shape: dict[str, Any]) -> None:
     """A checkpoint with one shard for the ends of the model and one for each layer."""
     folder.mkdir(parents=True)
-    raw = config_of(shape)
+    raw = plain_config(shape, "BF16")
     layers = shape["num_hidden_layers"]
     shards: dict[str, list[Output]] = {}
     for name, dims in expected_shapes(ModelConfig.from_dict(raw)).items():

@@ -3,12 +3,13 @@
 
     scripts/measure_quality.py build/tiny                       one model
     scripts/measure_quality.py build/tiny build/dense --exam 500
+    scripts/measure_quality.py build/tiny --each                 4 bits for one kind of matrix
     scripts/measure_quality.py ~/models/Qwen3-0.6B --text book.txt --calibrate other.txt
 
 For models that `training/` made, the text to measure on and the one to calibrate on are lessons
 of two seeds, neither of which training used; --text and --calibrate name others. --exam adds
-the accuracy on that many unseen sums, with and without thinking, from the same exam that
-training/evaluate.py sets. Prints the Markdown table of docs/convert.md.
+the accuracy on that many unseen sums, with and without thinking, from the examination of
+`qwen3-mlx eval`. Prints the Markdown tables of docs/convert.md.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qwen3_mlx.checkpoint import open_checkpoint
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint
 from qwen3_mlx.model.allocation import SPEND
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx_convert import convert
-from qwen3_mlx_convert.quality import measure
+from qwen3_mlx_convert.forward import Floats, Weights
+from qwen3_mlx_convert.quality import compared, measure
 from qwen3_mlx_convert.texts import token_rows
 
 TRAINING = Path(__file__).parents[1] / "training"
@@ -50,15 +57,20 @@ def lessons(seed: int, count: int) -> str:
     return "".join(part.text for lesson in education.lessons(seed, 0, count) for part in lesson)
 
 
+def opened(source: Path, args: argparse.Namespace) -> tuple[Checkpoint, NDArray[np.int64]]:
+    """A model, and the text to measure on as its tokens, (B, L)."""
+    text = args.text.read_text() if args.text else lessons(9001, 150)
+    checkpoint = open_checkpoint(source)
+    config = ModelConfig.from_dict(checkpoint.config)
+    return checkpoint, token_rows(source, config.vocab_size, text, 512, args.tokens)
+
+
 def rows(source: Path, args: argparse.Namespace, work: Path) -> None:
     """One model, a row for each recipe."""
-    text = args.text.read_text() if args.text else lessons(9001, 150)
+    checkpoint, ids = opened(source, args)
     calibrate = args.calibrate or work / "calibrate.txt"
     if not args.calibrate:
         calibrate.write_text(lessons(77, 500))
-    checkpoint = open_checkpoint(source)
-    config = ModelConfig.from_dict(checkpoint.config)
-    ids = token_rows(source, config.vocab_size, text, 512, args.tokens)
     plain: tuple[float, int] | None = None
     for name, (options, calibrated) in RECIPES.items():
         if args.only and name not in args.only:
@@ -84,14 +96,55 @@ def rows(source: Path, args: argparse.Namespace, work: Path) -> None:
 
 def exam(folder: Path, count: int) -> str:
     """Accuracy with and without thinking."""
-    sys.path.insert(0, str(TRAINING))
-    import evaluate
-
     import qwen3_mlx
+    from qwen3_mlx.evaluation.problems import read_problems, select
+    from qwen3_mlx.evaluation.run import ask_all, score
 
-    with qwen3_mlx.load(folder) as model:
-        found = [evaluate.accuracy(model, count, thinking, False) for thinking in (True, False)]
-    return "".join(f" {share:.1%} |" for share in found)
+    problems = select(read_problems(), ("sums",), count)
+    with qwen3_mlx.load(str(folder)) as model:
+        thinking = score(ask_all(model, problems, mode="thinking")).share
+        direct = score(ask_all(model, problems, mode="direct")).share
+    return f" {thinking:.1%} | {direct:.1%} |"
+
+
+KINDS = ("v_proj", "o_proj", "k_proj", "q_proj", "embed_tokens", "lm_head", "down_proj",
+         "gate_proj", "up_proj")  # fmt: skip
+
+
+class OneKind(Weights):
+    """A model of which the matrices of one kind have been through 4 bits."""
+
+    def __init__(self, checkpoint: Checkpoint, kind: str) -> None:
+        super().__init__(checkpoint)
+        self.kind = kind
+        self.seen: dict[str, int] = {}  # weights by name
+
+    def blocks(self, name: str) -> Iterator[tuple[int, Floats]]:
+        """As in the checkpoint, or packed and unpacked."""
+        chosen = name.endswith(f".{self.kind}.weight")
+        for first, rows in super().blocks(name):
+            if not chosen:
+                yield first, rows
+                continue
+            if not first:
+                self.seen[name] = 0
+            self.seen[name] += rows.size
+            yield first, np.asarray(mx.dequantize(*mx.quantize(mx.array(rows))))
+
+
+def kinds(source: Path, args: argparse.Namespace) -> None:
+    """One model, a row for each kind of matrix."""
+    checkpoint, ids = opened(source, args)
+    for kind in KINDS:
+        with Weights(checkpoint) as ours, OneKind(checkpoint, kind) as theirs:
+            found = compared(ours, theirs, ids)
+        weights = sum(theirs.seen.values())
+        if weights:
+            print(
+                f"| {source.name} | {kind} | {weights / 1e3:,.0f} k | {found.kl:.4f} | "
+                f"{found.kl / weights * 1e6:.3f} |",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -102,8 +155,15 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, help="calibrate on this text")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--exam", type=int, default=0, metavar="N", help="unseen sums to set")
+    parser.add_argument("--each", action="store_true", help="4 bits for each kind of matrix alone")
     parser.add_argument("--only", nargs="+", choices=RECIPES, help="these recipes only")
     args = parser.parse_args()
+    if args.each:
+        print("| model | matrices | weights | KL | KL per million weights |")
+        print("| --- | --- | --- | --- | --- |")
+        for source in args.models:
+            kinds(source, args)
+        return
     more = " with thinking | without |" if args.exam else ""
     print(f"| model | recipe | bytes | to plain | KL | to plain | top-1 | perplexity |{more}")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |" + " --- | --- |" * bool(args.exam))

@@ -25,7 +25,7 @@ from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx_convert.forward import Floats, Forward, Weights
 
-__all__ = ["Quality", "measure"]
+__all__ = ["Quality", "compared", "measure"]
 
 #: Rows of text and rows of the vocabulary that meet at a time: 4 bytes x 2 models x their product.
 _TOKENS, _WORDS = 1024, 8192
@@ -61,16 +61,26 @@ def measure(
                 f"{packed.path} and {source.path} are not of the same architecture: give the "
                 "checkpoint that the first was made of"
             )
-        layers = ours.config.layers
-        lasts = []
-        for number, weights in enumerate((ours, theirs)):
-            forward = Forward(weights, ids)
-            for layer in range(layers):
-                forward.step()
-                listener(number * layers + layer + 1, 2 * layers)
-            hidden = forward.last().reshape(*ids.shape, -1)
-            lasts.append(np.ascontiguousarray(hidden[:, :-1]).reshape(-1, hidden.shape[-1]))
-        return _heads(ours, theirs, lasts[0], lasts[1], ids[:, 1:].reshape(-1))
+        return compared(ours, theirs, ids, listener)
+
+
+def compared(
+    ours: Weights,
+    theirs: Weights,
+    ids: NDArray[np.int64],
+    listener: Callable[[int, int], None] = lambda done, total: None,
+) -> Quality:
+    """`measure` for weights of the same config, wherever they come from."""
+    layers = ours.config.layers
+    lasts = []
+    for number, weights in enumerate((ours, theirs)):
+        forward = Forward(weights, ids)
+        for layer in range(layers):
+            forward.step()
+            listener(number * layers + layer + 1, 2 * layers)
+        hidden = forward.last().reshape(*ids.shape, -1)
+        lasts.append(np.ascontiguousarray(hidden[:, :-1]).reshape(-1, hidden.shape[-1]))
+    return _heads(ours, theirs, lasts[0], lasts[1], ids[:, 1:].reshape(-1))
 
 
 def _heads(
