@@ -92,8 +92,12 @@ def write_text(path: Path, text: str) -> None:
 def replace_text(path: Path, text: str) -> None:
     """A text file that is the old one or the new one, never half of it."""
     fresh = path.with_name(f".{path.name}.new")
-    write_text(fresh, text)
-    rename(fresh, path)
+    try:
+        write_text(fresh, text)
+        rename(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -245,15 +246,12 @@ def _contents(
     header = entry["header"].encode()
     stated = json.loads(header)
     stated.pop("__metadata__", None)
-    blocks = [len(header).to_bytes(8, "little") + header]
+    first = len(header).to_bytes(8, "little") + header
     order = sorted(stated, key=lambda name: stated[name]["data_offsets"])
-    for block in blocks:
+    tensors = (_tensor_bytes(name, checkpoint, records) for name in order)
+    for block in chain([first], chain.from_iterable(tensors)):
         digest.update(block)
         yield block
-    for name in order:
-        for block in _tensor_bytes(name, checkpoint, records):
-            digest.update(block)
-            yield block
 
 
 def _tensor_bytes(name: str, checkpoint: Checkpoint, records: Records) -> Iterator[bytes]:

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the card."""
     from qwen3_mlx.checkpoint import open_checkpoint
     from qwen3_mlx.errors import OptionError
+    from qwen3_mlx_convert.dialects import plain_config
     from qwen3_mlx_convert.fetching import fetch
     from qwen3_mlx_convert.quality import measure
     from qwen3_mlx_convert.texts import read_text, token_rows
@@ -56,27 +57,29 @@ def run(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     packed = open_checkpoint(fetch(args.model))
     source = open_checkpoint(fetch(args.against, source=True))
-    vocab = int(source.config.get("vocab_size", 0))
+    vocab = plain_config(source.config).vocab_size
     ids = token_rows(packed.path, vocab, read_text(args.text), _LENGTH, args.tokens)
     quality = measure(source, packed, ids, _say)
-    if not args.no_card:
-        _write_card(packed.path, quality, args.text)
     if args.json:
         print(json.dumps(asdict(quality)))
-        return 0
-    print(
-        f"{packed.path} against {source.path}, {quality.tokens:,} tokens, "
-        f"{time.monotonic() - begun:.1f} s\n"
-        f"KL divergence    {quality.kl:.5f} nats\n"
-        f"top-1 agreement  {100 * quality.top1:.2f} %\n"
-        f"perplexity       {quality.perplexity:.4f}, of the source "
-        f"{quality.source_perplexity:.4f} ({_change(quality):+.2f} %)"
-    )
+    else:
+        print(
+            f"{packed.path} against {source.path}, {quality.tokens:,} tokens, "
+            f"{time.monotonic() - begun:.1f} s\n{_text(quality)}"
+        )
+    if not args.no_card:
+        _write_card(packed.path, quality, args.text)
     return 0
 
 
-def _change(quality: Quality) -> float:
-    return 100 * (quality.perplexity / quality.source_perplexity - 1)
+def _text(quality: Quality) -> str:
+    change = 100 * (quality.perplexity / quality.source_perplexity - 1)
+    return (
+        f"KL divergence    {quality.kl:.5f} nats\n"
+        f"top-1 agreement  {100 * quality.top1:.2f} %\n"
+        f"perplexity       {quality.perplexity:.4f}, of the source "
+        f"{quality.source_perplexity:.4f} ({change:+.2f} %)"
+    )
 
 
 def _say(done: int, total: int) -> None:
@@ -91,6 +94,7 @@ def _write_card(folder: Path, quality: Quality, text: str) -> None:
     """Put the numbers into README.md, in place of older ones, and its hash into the manifest."""
     from pathlib import Path
 
+    from qwen3_mlx.errors import OptionError
     from qwen3_mlx_convert.durable import replace_text
     from qwen3_mlx_convert.verify import renew_hash
 
@@ -105,5 +109,11 @@ def _write_card(folder: Path, quality: Quality, text: str) -> None:
         f"| --- | --- | --- | --- |\n| {quality.kl:.5f} | {100 * quality.top1:.2f} % | "
         f"{quality.perplexity:.4f} | {quality.source_perplexity:.4f} |\n\n{_END}"
     )
-    replace_text(path, (head if rest else head.rstrip() + "\n\n") + table + tail)
-    renew_hash(folder, "README.md")
+    try:
+        replace_text(path, (head if rest else head.rstrip() + "\n\n") + table + tail)
+        renew_hash(folder, "README.md")
+    except OSError as error:
+        raise OptionError(
+            f"the numbers could not be written into {path} ({error.strerror or error}): pass "
+            "--no-card"
+        ) from error

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from qwen3_mlx.checkpoint import ITEM_BYTES, TensorInfo
-from qwen3_mlx.errors import CheckpointError
+from qwen3_mlx.errors import CheckpointError, Qwen3Error
 
 __all__ = ["BLOCK_BYTES", "READABLE", "Reader"]
 
@@ -61,6 +61,7 @@ class Reader:
 
         Raises:
             CheckpointError: the file ends early, as it does when it changes meanwhile.
+            Qwen3Error: it cannot be read, as when its disk is gone.
         """
         for first, nbytes, rows in self.raw_blocks(tensor):
             yield first, nbytes, self.cast(rows, dtype)
@@ -103,6 +104,15 @@ class Reader:
         return array.view(mx.bfloat16) if seen == mx.bfloat16 else array
 
     def _fill(self, path: Path, offset: int, values: Any) -> None:
+        try:
+            self._read(path, offset, values)
+        except OSError as error:
+            raise Qwen3Error(
+                f"{path} cannot be read ({error.strerror or error}): connect its disk, or see "
+                "who may read it, and run the same command again"
+            ) from error
+
+    def _read(self, path: Path, offset: int, values: Any) -> None:
         file = self._open(path)
         file.seek(offset)
         view = memoryview(values).cast("B")

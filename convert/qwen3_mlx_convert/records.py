@@ -75,6 +75,14 @@ class RecordWriter:
 
     def __enter__(self) -> RecordWriter:
         self._trunk.__enter__()
+        try:
+            self._open_layers()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def _open_layers(self) -> None:
         (self._folder / "experts").mkdir(exist_ok=True)
         for layer, format in self._formats.items():
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -87,7 +95,6 @@ class RecordWriter:
                 self._dirty.add(layer)
             self._layers[layer] = descriptor
         durable.flush_folder(self._folder / "experts", "experts")
-        return self
 
     def __exit__(
         self,

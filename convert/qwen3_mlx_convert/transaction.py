@@ -43,8 +43,9 @@ class Work:
 
     @property
     def committed(self) -> bool:
-        """Whether an earlier run came as far as the rename."""
-        return bool(self.facts.get("commit")) and os.path.lexists(self.target)
+        """Whether an earlier run came as far as the rename, after which its folder is gone."""
+        named = os.path.lexists(self.target) and not self.folder.exists()
+        return bool(self.facts.get("commit")) and named
 
     def note(self, **facts: Any) -> None:
         """Add facts to the journal. What they speak of must be on the disk."""

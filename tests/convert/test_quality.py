@@ -15,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qwen3_mlx
-from qwen3_mlx.catalogue import entries, quantized_bytes
+from qwen3_mlx.catalogue import entries, find, quantized_bytes
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.errors import CheckpointError, OptionError
+from qwen3_mlx.fit import sizes_from_config
 from qwen3_mlx.model.allocation import SPEND, allocate
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import compare, convert, feedback
 from qwen3_mlx_convert.forward import Forward, Weights
+from qwen3_mlx_convert.plan import forecast_config
 from qwen3_mlx_convert.quality import measure
+from qwen3_mlx_convert.quantize import Recipe
 from qwen3_mlx_convert.texts import token_rows
 from tests.checkpoints import write_checkpoint
 
@@ -70,6 +73,22 @@ def test_the_default_spends_no_more_than_it_says() -> None:
     for entry in entries():
         plain = quantized_bytes(entry.config)
         assert 1.05 < quantized_bytes(entry.config, spend=SPEND) / plain <= 1 + SPEND, entry.name
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "default"),
+    [("4b", 2.26, 2.44), ("30b-a3b", 1.72, 2.36), ("235b-a22b", 12.2, 16.2)],
+)
+def test_what_the_default_costs_for_each_token(name: str, plain: float, default: float) -> None:
+    """The gigabytes that docs/convert.md speaks of."""
+    for spend, wanted in ((0.0, plain), (SPEND, default)):
+        entry = find(name)
+        assert entry is not None
+        config = forecast_config(entry.config, Recipe(4, spend=spend))
+        sizes = sizes_from_config(config)
+        experts = sum(size * config.top_k for size in sizes.slot_bytes.values())
+        read = sizes.trunk_bytes - sizes.embedding_bytes + experts
+        assert float(f"{read / 1e9:.3g}") == wanted
 
 
 def test_what_is_joined_has_one_format() -> None:
@@ -196,6 +215,7 @@ def test_an_interrupted_calibration_ends_in_the_same_bytes(tmp_path: Path) -> No
         source, tmp_path / "out", bits=4, calibrate=str(tmp_path / "text"), progress=seen.append
     )
     assert seen[-1].done_bytes == seen[-1].total_bytes
+    assert seen[0].resumed_bytes > 0.5 * seen[0].total_bytes  # two layers of three, and the ends
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
 
@@ -270,6 +290,18 @@ def test_the_command_writes_the_card(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["top1"] > 0.9
     assert (tmp_path / "q8" / "README.md").read_text() == card  # replaced, not added
     assert main(["verify", str(tmp_path / "q8")]) == 0
+
+
+def test_numbers_are_printed_where_the_card_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "source", tokenizer=True)
+    (source / "README.md").mkdir()  # in the way, whoever runs this
+    assert main(["quality", str(source), "--against", str(source), "--tokens", "64"]) == 2
+    said = capsys.readouterr()
+    assert "KL divergence    0.00000 nats" in said.out
+    assert said.err.splitlines()[-1].endswith("pass --no-card")
+    assert not list(source.glob(".README*"))
 
 
 def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,42 @@ def test_a_target_that_appears_meanwhile_is_not_touched(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["out", "source"]
 
 
+def test_a_target_that_appears_before_the_rename_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_checkpoint(tmp_path / "source")
+
+    def stop(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "rename", stop)  # the journal says "commit" by now
+        with pytest.raises(KeyboardInterrupt):
+            convert(source, tmp_path / "out", bits=4)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputExistsError, match="was not touched"):
+        convert(source, tmp_path / "out", bits=4)
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_source_that_goes_away_costs_nothing(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", shards=2)
+    shard, away = source / "model-00002-of-00002.safetensors", tmp_path / "away"
+    convert(source, tmp_path / "whole", bits=4)
+
+    def unplug(_: ConvertProgress) -> None:
+        if shard.exists():
+            shard.rename(away)
+
+    with pytest.raises(Qwen3Error, match=r"00002.safetensors cannot be read \(No such file"):
+        convert(source, tmp_path / "out", bits=4, progress=unplug)
+    away.rename(shard)
+    seen: list[ConvertProgress] = []
+    convert(source, tmp_path / "out", bits=4, progress=seen.append)
+    assert seen[0].resumed_bytes > 0
+    _same(tmp_path / "whole", tmp_path / "out")
+
+
 # A full disk.
 
 
