@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from problem import words
+
 REAL = "`qwen3-mlx chat -m 4b`"
 
 
@@ -22,9 +24,8 @@ class Side:
 
 def side(asks: str, replies: str, thought: str) -> Side:
     """Read the compact notation of the table below."""
-    lines = tuple(part.strip() for part in asks.replace("\n", "|").split("|") if part.strip())
     answers = tuple(part.strip() for part in replies.split("\n") if part.strip())
-    return Side(lines, answers, thought)
+    return Side(words(asks), answers, thought)
 
 
 SUBJECTS: dict[str, dict[str, Side]] = {
