@@ -14,8 +14,9 @@ from qwen3_mlx_app.tui.text import one_line
 __all__ = ["indexed", "match_query", "snippet"]
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_RUN = re.compile(f"[{_CJK}]+")
-_TERM = re.compile(rf"[{_CJK}]+|[^\W{_CJK}]+", re.UNICODE)
+# Such classes take milliseconds to compile, which `re` does when they are first used.
+_RUN = f"[{_CJK}]+"
+_TERM = rf"[{_CJK}]+|[^\W{_CJK}]+"
 
 
 def indexed(text: str) -> str:
@@ -24,7 +25,7 @@ def indexed(text: str) -> str:
     >>> indexed("Qwen 机器学习!")
     'Qwen  机器 器学 学习 习 !'
     """
-    return _RUN.sub(lambda run: f" {' '.join(_pairs(run[0]))} ", text)
+    return re.sub(_RUN, lambda run: f" {' '.join(_pairs(run[0]))} ", text)
 
 
 def match_query(text: str) -> str:
@@ -35,7 +36,7 @@ def match_query(text: str) -> str:
     >>> match_query('"')
     ''
     """
-    terms = _TERM.findall(text)
+    terms = re.findall(_TERM, text)
     if not terms:
         return ""
     return " ".join(_phrase(term, last=term is terms[-1]) for term in terms)
@@ -64,7 +65,7 @@ def _first_hit(flat: str, query: str) -> tuple[int, int] | None:
     lowered = flat.lower()
     if len(lowered) != len(flat):  # a letter like İ grows, and positions would no longer agree
         lowered = flat
-    hits = [(lowered.find(term.lower()), len(term)) for term in _TERM.findall(query)]
+    hits = [(lowered.find(term.lower()), len(term)) for term in re.findall(_TERM, query)]
     found = [(at, at + length) for at, length in hits if at >= 0]
     return min(found) if found else None
 
@@ -76,7 +77,7 @@ def _pairs(run: str) -> list[str]:
 
 def _phrase(term: str, last: bool) -> str:
     """One term. A single character is any pair that begins with it; pairs stand in a row."""
-    if _RUN.fullmatch(term):
+    if re.fullmatch(_RUN, term):
         if len(term) == 1:
             return f'"{term}"*'
         return f'"{" ".join(_pairs(term)[:-1])}"'

@@ -1,4 +1,7 @@
-"""The chat screen's keys and commands, on top of its picture and of the actions on turns."""
+"""The chat screen's keys and commands, on top of its picture and of the actions on turns.
+
+The cards that lie over the chat are imported when they are asked for: the first frame is sooner.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,8 @@ from qwen3_mlx_app.tui.commands import Unknown, parse
 from qwen3_mlx_app.tui.describe import describe
 from qwen3_mlx_app.tui.keymap import DEFAULTS, label, say
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.screens.block import BlockScreen
-from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Choices
 from qwen3_mlx_app.tui.screens.drawn import FOOTER
-from qwen3_mlx_app.tui.screens.help import HelpScreen
 from qwen3_mlx_app.tui.state import VIEWS, Phase, View
 from qwen3_mlx_app.tui.text import clean
 from qwen3_mlx_app.tui.widgets.composer import Composer
@@ -183,6 +183,8 @@ class ChatScreen(Choices):
 
     def show_help(self) -> None:
         """A card with every key and command."""
+        from qwen3_mlx_app.tui.screens.help import HelpScreen
+
         widgets = (Composer, Transcript, HeaderBar, Thought)
         self.app.push_screen(HelpScreen(self._help_keys(), [say(w.HELP or "") for w in widgets]))
 
@@ -192,6 +194,8 @@ class ChatScreen(Choices):
         if keeper.store is None:
             self.notify(t("Chats are not saved: {why}.", why=t(keeper.trouble)), timeout=4)
             return
+        from qwen3_mlx_app.tui.screens.chats import ChatsScreen
+
         self.app.push_screen(ChatsScreen(keeper.store, keeper.chat, search), self._open_chat)
 
     def _open_chat(self, chosen: int | None) -> None:
@@ -259,6 +263,8 @@ class ChatScreen(Choices):
         except Exception as error:
             self.app.call_from_thread(self.notice, describe(error))
             return
+        from qwen3_mlx_app.tui.screens.block import BlockScreen
+
         screen = BlockScreen(prompt, t("The prompt · {n:,} tokens", n=tokens))
         self.app.call_from_thread(self.app.push_screen, screen)
 

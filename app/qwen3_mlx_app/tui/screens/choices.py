@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from qwen3_mlx_app.tui import keymap, language
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.screens.turns import TurnActions
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, write_settings
@@ -132,6 +131,8 @@ class Choices(TurnActions):
 
     def show_settings(self) -> None:
         """The settings."""
+        from qwen3_mlx_app.tui.screens.settings import SettingsScreen
+
         where = str(self.world.settings_path or "")
         self.app.push_screen(SettingsScreen(self.world.settings, where, self._change))
 

@@ -11,7 +11,6 @@ from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
 from qwen3_mlx_app.tui.exchange import ChatFileError, from_json, to_json, to_markdown
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.drawn import DrawnChat
 from qwen3_mlx_app.tui.state import Turn
 from qwen3_mlx_app.tui.widgets.blocks import Block
@@ -34,7 +33,7 @@ class TurnActions(DrawnChat):
             case "write":
                 self._write(block)
             case "maximise":
-                self.app.push_screen(BlockScreen(block.text))
+                self._maximise(block.text)
             case "edit":
                 self.edit(turn)
             case "retry":
@@ -46,6 +45,11 @@ class TurnActions(DrawnChat):
             case _:
                 self._flip(turn, 1)
         await self.sync()
+
+    def _maximise(self, text: str) -> None:
+        from qwen3_mlx_app.tui.screens.block import BlockScreen
+
+        self.app.push_screen(BlockScreen(text))
 
     @on(Composer.EditLast)
     def edit_last(self) -> None:
