@@ -128,9 +128,7 @@ class Asking:
         >>> [reply.text for reply in model.ask_many(["a", "b"])]
         ['A', 'B']
         """
-        if errors not in ("raise", "keep"):
-            raise OptionError(f"errors is {errors!r}, and must be raise or keep")
-        done: list[Reply] = ask_many(self._begin, prompts, wishes, progress, errors == "keep")
+        done: list[Reply] = ask_many(self._begin, prompts, wishes, progress, _keeps(errors))
         return done
 
     async def aask(self, prompt: Prompt, **wishes: Unpack[Wishes]) -> Reply:
@@ -196,12 +194,10 @@ class Asking:
         """
         import asyncio
 
-        cancelled = threading.Event()
-        if errors not in ("raise", "keep"):
-            raise OptionError(f"errors is {errors!r}, and must be raise or keep")
+        cancelled, keep = threading.Event(), _keeps(errors)
         try:
             return await asyncio.to_thread(
-                ask_many, self._begin, prompts, wishes, progress, errors == "keep", cancelled
+                ask_many, self._begin, prompts, wishes, progress, keep, cancelled
             )
         finally:
             cancelled.set()
@@ -228,6 +224,12 @@ class Asking:
         """`cancel` reaches this answer too."""
         with self._lock:
             self._running.add(generation)
+
+
+def _keeps(errors: str) -> bool:
+    if errors not in ("raise", "keep"):
+        raise OptionError(f"errors is {errors!r}, and must be raise or keep")
+    return errors == "keep"
 
 
 def _json_grammar(form: Any) -> Grammar:

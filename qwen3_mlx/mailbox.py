@@ -28,9 +28,10 @@ class Mailbox(Generic[_Item]):
     def put(self, item: _Item) -> None:
         """Add an item; from any thread, never waits."""
         self._items.put(item)
-        if self._wake is not None:
+        wake = self._wake  # looked at once: the reader may stop waiting in the meantime
+        if wake is not None:
             with suppress(RuntimeError):  # the reader's event loop is closed: nobody waits
-                self._wake()
+                wake()
 
     def get(self) -> _Item:
         """The next item, waiting for it."""

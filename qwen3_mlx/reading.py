@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from qwen3_mlx.events import Done, Event, Failed, Reply
@@ -25,6 +26,7 @@ class Reading:
     def __init__(self) -> None:
         self._events: Mailbox[Event] = Mailbox()
         self._last_event: Done | Failed | None = None
+        self._ending = threading.Lock()  # of the next two, which reader and writer both touch
         self._over = False
         self._when_done: Callable[[], None] = lambda: None
 
@@ -46,12 +48,25 @@ class Reading:
                 self.cancel()
 
     def cancel(self) -> None:
-        """End within one token; what was said is kept and comes with `Done`."""
+        """End within one token; what was said is kept and comes with `Done`.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> answer = FakeModel(["never said"]).stream("hello")
+        >>> answer.cancel()
+        >>> answer.result().finish_reason
+        'cancelled'
+        """
 
     def when_done(self, function: Callable[[], None]) -> None:
-        """Call a function at the end, on the thread that writes; at once if that is over."""
-        self._when_done = function
-        if self._over:
+        """Call a function at the end, on the thread that writes; at once if that is over.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> FakeModel(["Hi."]).stream("hello").when_done(lambda: print("done"))
+        done
+        """
+        with self._ending:
+            over, self._when_done = self._over, function
+        if over:
             function()
 
     def result(self) -> Reply:
@@ -59,21 +74,32 @@ class Reading:
 
         Raises:
             EngineError: the engine met a fault, or whatever else a `Failed` event carries.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> FakeModel(["Hi."]).stream("hello").result().text
+        'Hi.'
         """
         for _ in self:
             pass
         return self._outcome()
 
     async def aresult(self) -> Reply:
-        """`result` for coroutines; one that is cancelled cancels the answer."""
+        """`result` for coroutines; one that is cancelled cancels the answer.
+
+        >>> import asyncio
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> asyncio.run(FakeModel(["Hi."]).stream("hello").aresult()).text
+        'Hi.'
+        """
         async for _ in self:
             pass
         return self._outcome()
 
     def _finish(self) -> None:
         """Called by the writer, after the last event."""
-        self._over = True
-        self._when_done()
+        with self._ending:
+            self._over, function = True, self._when_done
+        function()
 
     def _kept(self, event: Event) -> Event:
         if isinstance(event, Done | Failed):

@@ -5,11 +5,14 @@ parts, since what was drawn while the engine was told to force other ids is neve
 
     script = Script(thought=[...], answer=[...])    # the answer is what follows a Force
     scripted(model, …)                             # all requests of this Qwen3 follow it
+    go = held(model, …)                            # none of them begins before go()
+
+The last id of a part is drawn for ever, so an answer ends only where its script does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import pytest
@@ -18,7 +21,7 @@ from qwen3_mlx import Qwen3
 from qwen3_mlx.engine.mask import Mask
 from qwen3_mlx.engine.request import Request
 
-__all__ = ["Script", "scripted"]
+__all__ = ["Script", "held", "scripted"]
 
 
 class Script:
@@ -82,3 +85,19 @@ def scripted(
 
     monkeypatch.setattr(model._engine, "submit", follow)
     return requests
+
+
+def held(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Keep requests from the engine until the function that comes back is called.
+
+    What a test does in between is done before the first token, on a machine of any speed.
+    """
+    submit, kept = model._engine.submit, list[Request]()
+    monkeypatch.setattr(model._engine, "submit", kept.append)
+
+    def go() -> None:
+        monkeypatch.setattr(model._engine, "submit", submit)
+        for request in kept:
+            submit(request)
+
+    return go

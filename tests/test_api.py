@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import SPECIAL_TOKENS, write_checkpoint
+from script import scripted as following
 
 import qwen3_mlx
 from qwen3_mlx import (
@@ -121,8 +122,11 @@ def scripted(
     return list(model.stream("hi", stop=stop or []))
 
 
-def test_cancel_ends_within_a_token_and_keeps_the_text(model: Qwen3) -> None:
-    generation = model.stream("hello", seed=1)
+def test_cancel_ends_within_a_token_and_keeps_the_text(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following(model, monkeypatch, model.encode("<think>\nwhy\n</think>\n\na"))  # and a, for ever
+    generation = model.stream("hello", loop_guard=False)
     request = generation.request
     assert request is not None
     said, drawn = [], 0
@@ -147,9 +151,11 @@ def test_leaving_the_iteration_cancels(model: Qwen3) -> None:
     assert generation.request.cancelled
 
 
-def test_timeout_returns_what_was_said(model: Qwen3) -> None:
-    reply = model.ask("x" * 3000, raw=True, timeout=0.02)
+def test_timeout_returns_what_was_said(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    following(model, monkeypatch, model.encode("a"))
+    reply = model.ask("x" * 3000, raw=True, timeout=0.02, loop_guard=False)
     assert reply.finish_reason == "timeout"
+    assert reply.text == "a" * reply.usage.answer_tokens
 
 
 def test_max_tokens(model: Qwen3) -> None:
@@ -206,6 +212,15 @@ def test_impossible_arguments(
 ) -> None:
     with pytest.raises(kind, match=sentence):
         model.ask(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_question_that_is_refused_takes_no_notice_with_it(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_news", ["the context is long"])
+    with pytest.raises(OptionError, match="logprobs is 21"):
+        model.ask("hi", logprobs=21)
+    assert model.ask("hi", max_tokens=1).notices == ("the context is long",)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from script import scripted
 
 import qwen3_mlx
 from qwen3_mlx import OptionError, PromptError, Qwen3, TextDelta
+from qwen3_mlx.mailbox import Mailbox
+from qwen3_mlx.reading import Reading
 from qwen3_mlx.testing import Answer, FakeModel
 
 
@@ -69,10 +73,13 @@ async def test_coroutines_say_what_threads_say(model: Qwen3) -> None:
     assert [reply.text for reply in both] == [one.text, other.text]  # type: ignore[union-attr]
 
 
-async def test_a_cancelled_task_cancels_its_answer(model: Qwen3) -> None:
-    generation = model.stream("a", max_tokens=4000)
+async def test_a_cancelled_task_cancels_its_answer(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(model, monkeypatch, model.encode("a"))  # for ever
+    generation = model.stream("a", max_tokens=4000, loop_guard=False)
     task = asyncio.ensure_future(generation.aresult())
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # the task begins to read
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -80,8 +87,9 @@ async def test_a_cancelled_task_cancels_its_answer(model: Qwen3) -> None:
     assert generation.request.cancelled
 
 
-def test_cancel_reaches_every_answer(model: Qwen3) -> None:
-    running = [model.stream("a", max_tokens=4000) for _ in range(3)]
+def test_cancel_reaches_every_answer(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(model, monkeypatch, model.encode("a"))  # for ever
+    running = [model.stream("a", max_tokens=4000, loop_guard=False) for _ in range(3)]
     threading.Thread(target=model.cancel).start()
     assert [each.result().finish_reason for each in running] == ["cancelled"] * 3
 
@@ -95,6 +103,9 @@ def test_models_come_and_go(folder: str) -> None:
             gone.append(weakref.ref(model._engine))
     del model
     gc.collect()
+    until = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)  # the thread that built a vocabulary may be on its last lines
     assert threading.active_count() <= before
     assert [each() for each in gone] == [None] * 5
 
@@ -105,3 +116,45 @@ def test_scripted_models_can_all_of_it() -> None:
         FakeModel(["no json"]).json("?", int)
     with pytest.raises(qwen3_mlx.IncompleteError):
         FakeModel([Answer("3", finish_reason="timeout")]).json("?", int)
+
+
+class EndsMeanwhile(Reading):
+    """The writer ends the answer at the very moment at which a reader says what to call then."""
+
+    writer: threading.Thread | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "_when_done" and self.writer is not None:
+            self.writer.start()
+            self.writer.join(0.2)  # as far as it gets
+
+
+def test_the_end_is_told_once_even_if_it_comes_at_that_moment() -> None:
+    """Told twice, `ask_many` would look for an answer that it has taken already."""
+    reading, told = EndsMeanwhile(), list[int]()
+    reading.writer = threading.Thread(target=reading._finish)
+    reading.when_done(lambda: told.append(1))
+    reading.writer.join()
+    assert told == [1]
+
+
+class LeavesMeanwhile(Mailbox[int]):
+    """The reader stops waiting between two looks of the writer."""
+
+    looks = 0
+
+    @property
+    def _wake(self) -> Any:
+        self.looks += 1
+        return (lambda: None) if self.looks == 1 else None
+
+    @_wake.setter
+    def _wake(self, value: object) -> None:
+        pass
+
+
+def test_a_reader_may_stop_waiting_while_something_is_put() -> None:
+    box = LeavesMeanwhile()
+    box.put(1)
+    assert box.get() == 1

@@ -10,7 +10,7 @@ import pytest
 from checkpoints import write_checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from script import scripted
+from script import held, scripted
 
 import qwen3_mlx
 from qwen3_mlx import Done, OptionError, Qwen3, Reply, Sampling, TextDelta, ThinkingDelta, hub
@@ -210,16 +210,20 @@ def test_answer_now_before_the_thought_and_in_the_answer(
 ) -> None:
     answer = [*model.encode(ANSWER), end(model)]
     scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), answer)
+    go = held(model, monkeypatch)
     early = model.stream("?")
     early.answer_now()
+    go()
     reply = early.result()
     assert (reply.text, reply.thinking) == (ANSWER, "")
     assert reply.thought_ended_by == "user"
 
     monkeypatch.undo()
     scripted(model, monkeypatch, answer)
+    go = held(model, monkeypatch)
     late = model.stream("?", thinking=False)
     late.answer_now()
+    go()
     reply = late.result()
     assert (reply.text, reply.thought_ended_by, reply.usage.forced_tokens) == (ANSWER, "", 0)
 
@@ -242,8 +246,10 @@ def test_think_more_refuses_an_early_end(
 def test_think_more_while_it_thinks(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [*model.encode("<think>abcdefgh"), *model.encode("</think>") * 300]
     scripted(model, monkeypatch, ids, instead=model.encode("x")[0])
+    go = held(model, monkeypatch)
     generation = model.stream("?", max_tokens=80)
     generation.think_more(50)
+    go()
     reply = generation.result()
 
     assert reply.thinking == "abcdefgh" + "x" * 42
@@ -314,6 +320,7 @@ def test_a_sentence_that_does_not_fit_ends_the_text(
 
 def test_cancel_while_the_sentence_is_forced(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), model.encode(ANSWER))
+    go = held(model, monkeypatch)
     generation = model.stream("?", thinking_budget=16)
     end_thought = generation._end_thought
 
@@ -324,6 +331,7 @@ def test_cancel_while_the_sentence_is_forced(model: Qwen3, monkeypatch: pytest.M
         return wish
 
     monkeypatch.setattr(generation, "_end_thought", and_cancel)
+    go()
     reply = generation.result()
 
     assert reply.finish_reason == "cancelled"
@@ -362,6 +370,7 @@ def said(reply: Reply) -> tuple[str, str, Usage]:
         ({"min_thinking": -1}, "min_thinking is -1"),
         ({"min_thinking": 9, "thinking_budget": 8}, "to the budget of 8"),
         ({"raw": True, "thinking_budget": 8}, "raw prompt"),
+        ({"raw": True, "min_thinking": 8}, "raw prompt"),
     ],
 )
 def test_impossible_limits(model: Qwen3, arguments: dict[str, int], sentence: str) -> None:

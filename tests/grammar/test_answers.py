@@ -113,6 +113,11 @@ def test_endings(vocabulary: Vocabulary, grammar: Grammar, shortest: bytes) -> N
         assert matchers.single.validate_tokens(list(text)) == len(text)
 
 
+def test_a_model_without_an_ending_is_refused_in_a_sentence(tokenizer: Tokenizer) -> None:
+    with pytest.raises(GrammarError, match="names no token that ends a text"):
+        Vocabulary(tokenizer, [])
+
+
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_texts_of_a_regex(data: st.DataObject) -> None:
@@ -224,24 +229,23 @@ def test_no_room_for_any_answer(model: Qwen3) -> None:
 
 
 def test_a_cancelled_answer_has_no_value(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
-    generation = model.stream(
-        "x", thinking=False, grammar=Grammar.json({"type": "string"}), sampling=HOT
-    )
+    long = {"type": "string", "minLength": 500}  # it is not whole before it is cancelled
+    generation = model.stream("x", thinking=False, grammar=Grammar.json(long), sampling=HOT)
     generation.cancel()
     assert generation.result().fits is False
 
-    begun = threading.Event()
-    threading.Thread(target=lambda: (begun.wait(), model.cancel())).start()
-    monkeypatch.setattr(model, "stream", _telling(model.stream, begun))
+    monkeypatch.setattr(model, "stream", _cancelled_elsewhere(model, model.stream))
     with pytest.raises(IncompleteError) as caught:
-        model.json("x", {"type": "string", "minLength": 500}, thinking=False)
+        model.json("x", long, thinking=False)
     assert caught.value.reply.finish_reason == "cancelled"
 
 
-def _telling(stream: Any, begun: threading.Event) -> Any:
+def _cancelled_elsewhere(model: Qwen3, stream: Any) -> Any:
     def wrapped(*args: Any, **wishes: Any) -> Any:
         generation = stream(*args, **wishes)
-        begun.set()
+        elsewhere = threading.Thread(target=model.cancel)
+        elsewhere.start()
+        elsewhere.join()
         return generation
 
     return wrapped
