@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from qwen3_mlx.events import Notice, ToolCall, ToolCallDelta, ToolCallStarted
+from qwen3_mlx.text.stops import overlap
 from qwen3_mlx.text.typing_values import typed
 
-__all__ = ["CLOSE", "OPEN", "CoderReader", "HermesReader", "Piece", "Reader", "overlap"]
+__all__ = ["CLOSE", "OPEN", "CoderReader", "HermesReader", "Piece", "Reader"]
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 Piece: TypeAlias = str | Notice | ToolCallStarted | ToolCallDelta | ToolCall
 _BLANK = " \t\r\n"
 
 
-class Reader:
+class Reader(ABC):
     """One call being read, from behind its opening tag.
 
     `over` once its closing tag has come, with what follows in `rest`; `whole` when name and
@@ -30,8 +32,9 @@ class Reader:
         self.raw = self.rest = self.problem = ""
         self.over = self.whole = False
 
+    @abstractmethod
     def push(self, text: str) -> Iterator[Piece]:
-        raise NotImplementedError
+        """Take the next piece of the answer."""
 
     def end_at_tag(self) -> None:
         """For a call that is broken: it ends at the first closing tag, if that is there."""
@@ -264,17 +267,10 @@ class CoderReader(Reader):
             self._looked += len(_VALUE_END)
 
 
-def overlap(text: str, tag: str) -> int:
-    """The length of the longest end of the text that begins the tag."""
-    return next(
-        (n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0
-    )
-
-
 def _loaded(text: str, otherwise: Any) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return otherwise
 
 

@@ -20,15 +20,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from qwen3_mlx.events import Notice, ToolCall
-from qwen3_mlx.text.call_readers import (
-    CLOSE,
-    OPEN,
-    CoderReader,
-    HermesReader,
-    Piece,
-    Reader,
-    overlap,
-)
+from qwen3_mlx.text.call_readers import CLOSE, OPEN, CoderReader, HermesReader, Piece, Reader
+from qwen3_mlx.text.stops import overlap
 
 __all__ = ["CLOSE", "OPEN", "TAGS", "CallParser", "Piece", "Style", "parse_calls"]
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from qwen3_mlx.errors import PromptError
 
-__all__ = ["flatten_content", "normalize_messages", "normalize_tools", "plain_json"]
+__all__ = ["REASONING", "flatten_content", "normalize_messages", "normalize_tools", "plain_json"]
 
 ROLES = ("system", "user", "assistant", "tool")
+#: What templates call a thought, and what clients call it.
+REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def normalize_messages(
@@ -100,7 +102,7 @@ def _message(message: Any, place: int, more_roles: Collection[str]) -> dict[str,
 
 def _name_reasoning(message: dict[str, Any]) -> None:
     """Templates read `reasoning_content`; clients also call it `reasoning` or `thinking`."""
-    found = [message.pop(name, None) for name in ("reasoning_content", "reasoning", "thinking")]
+    found = [message.pop(name, None) for name in REASONING]
     reasoning = next((value for value in found if value is not None), None)
     if reasoning is None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["StopScanner"]
+__all__ = ["StopScanner", "overlap"]
 
 
 class StopScanner:
@@ -35,7 +35,7 @@ class StopScanner:
         if found:
             self.stopped, self._held = True, ""
             return text[: min(found)]
-        keep = max(_overlap(text, stop) for stop in self._stops)
+        keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -45,7 +45,11 @@ class StopScanner:
         return "" if self.stopped else held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+def overlap(text: str, tag: str) -> int:
+    """The length of the longest end of the text that begins the tag, and is not all of it.
+
+    >>> overlap("2 + 2 </thi", "</think>")
+    5
+    """
+    longest = min(len(text), len(tag) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(tag[:n])), 0)

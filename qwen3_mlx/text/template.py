@@ -22,14 +22,14 @@ For a conversation that spells no control token the ids equal `tokenizer.encode(
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_mlx.errors import CheckpointError, PromptError
+from qwen3_mlx.errors import PromptError
+from qwen3_mlx.text.files import read_json, read_text, token_text
 from qwen3_mlx.text.messages import normalize_messages, normalize_tools, plain_json
 from qwen3_mlx.text.sandbox import Renderer, compile_template
 
@@ -78,9 +78,9 @@ class ChatTemplate:
     def from_folder(cls, path: str | Path) -> ChatTemplate:
         """Read chat_template.jinja, else tokenizer_config.json, else chat_template.json."""
         folder = Path(path)
-        config = _read_json(folder / "tokenizer_config.json")
+        config = read_json(folder / "tokenizer_config.json")
         named = _named_templates(folder, config)
-        special = {name: _token_text(config.get(name)) for name in _SPECIAL_TOKENS}
+        special = {name: token_text(config.get(name)) for name in _SPECIAL_TOKENS}
         return cls(
             named.get("default"),
             tool_source=named.get("tool_use"),
@@ -354,32 +354,12 @@ def _named_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """The templates of a folder by name; most have one, "default"."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return {"default": file.read_text(encoding="utf-8")}
+        return {"default": read_text(file)}
     found = config.get("chat_template")
     if found is None:
-        found = _read_json(folder / "chat_template.json").get("chat_template")
+        found = read_json(folder / "chat_template.json").get("chat_template")
     if isinstance(found, str):
         return {"default": found}
     if isinstance(found, list):
         return {entry["name"]: entry["template"] for entry in found}
     return {}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """The object in the file; a file that is not there is an empty one."""
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file} is not JSON ({error}): download the checkpoint again"
-        ) from error
-    return value if isinstance(value, dict) else {}
-
-
-def _token_text(token: Any) -> str | None:
-    """A special token in a config is a string, or an object around one."""
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) else None

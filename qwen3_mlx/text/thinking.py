@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from qwen3_mlx.text.messages import flatten_content
+from qwen3_mlx.text.stops import overlap
 
 if TYPE_CHECKING:
     from qwen3_mlx.text.tokenizer import Tokenizer
@@ -146,7 +147,7 @@ class ThinkingParser:
         place = self._pending.find(CLOSE)
         if place >= 0:
             return CLOSE, place
-        return None, len(self._pending) - _tail_that_may_become(CLOSE, self._pending)
+        return None, len(self._pending) - overlap(self._pending, CLOSE)
 
     def _release(self, length: int) -> list[Segment]:
         """Emit the first `length` pending characters; text that is not blank ends a start."""
@@ -244,11 +245,6 @@ def soft_switch(messages: Iterable[Mapping[str, Any]]) -> bool | None:
             for match in _SWITCH.finditer(flatten_content(message.get("content"))):
                 latest = match[1] is None
     return latest
-
-
-def _tail_that_may_become(tag: str, text: str) -> int:
-    """The length of the longest end of the text that is a beginning of the tag."""
-    return max(n for n in range(len(tag)) if text.endswith(tag[:n]))
 
 
 def _joined(segments: Iterable[Segment]) -> list[Segment]:

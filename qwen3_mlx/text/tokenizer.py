@@ -13,17 +13,16 @@ wrote) and `encode_plain` never does (for text that a person wrote).
 from __future__ import annotations
 
 import codecs
-import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models
 
 from qwen3_mlx.errors import CheckpointError, PromptError
+from qwen3_mlx.text.files import read_json, token_text
 
 __all__ = ["StreamDecoder", "Tokenizer"]
 
@@ -32,7 +31,7 @@ class Tokenizer:
     """The tokenizer of one checkpoint.
 
     `vocab_size` is the model's, which is padded beyond the tokenizer's (151,936 against
-    151,669 for Qwen3); the ids between the two have no text and must not be sampled.
+    151,669 for Qwen3, which is `size`); the ids between the two have no text and are not drawn.
     """
 
     def __init__(
@@ -71,14 +70,8 @@ class Tokenizer:
             raise CheckpointError(
                 f"{file} cannot be read ({error}): download the checkpoint again"
             ) from error
-        return cls(backend, vocab_size, _eos_token(folder / "tokenizer_config.json"))
-
-    @property
-    def textless_ids(self) -> Sequence[int]:
-        """The ids below `vocab_size` that have no text: to be masked when sampling."""
-        if self._backend.id_to_token(self.size - 1) is not None:  # ids are without gaps
-            return range(self.size, max(self.size, self.vocab_size))
-        return [id for id in range(self.vocab_size) if self._backend.id_to_token(id) is None]
+        config = read_json(folder / "tokenizer_config.json")
+        return cls(backend, vocab_size, token_text(config.get("eos_token")))
 
     @property
     def control_tokens(self) -> dict[str, int]:
@@ -228,22 +221,6 @@ def _require_byte_level(backend: tokenizers.Tokenizer) -> None:
         f" {type(backend.decoder).__name__}, and Qwen3's is a byte-level BPE: this folder is"
         " another model's, or its tokenizer.json was replaced"
     )
-
-
-def _eos_token(config_file: Path) -> str | None:
-    """The eos token's spelling; older files hold it as {"content": "<|im_end|>", …}."""
-    if not config_file.is_file():
-        return None
-    try:
-        config: Any = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{config_file} is not JSON ({error}): download the checkpoint again"
-        ) from error
-    token = config.get("eos_token") if isinstance(config, dict) else None
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
 
 
 def _require_characters(text: str) -> None:

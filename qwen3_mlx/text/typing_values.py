@@ -28,7 +28,7 @@ def typed(text: str, schema: Mapping[str, Any]) -> Any:
             return _WORDS[word]
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if _kind(value) & kinds else text
 

@@ -129,10 +129,10 @@ def test_leading_space_is_kept(tokenizer: Tokenizer) -> None:
 
 
 def test_ids_without_text_decode_to_nothing(tokenizer: Tokenizer) -> None:
-    textless = list(tokenizer.textless_ids)
-    assert textless == list(range(tokenizer.size, tokenizer.vocab_size))
-    assert tokenizer.decode([*textless, tokenizer.vocab_size, 10**9, -1]) == ""
-    assert streamed(tokenizer, [*textless, tokenizer.vocab_size, 10**9, -1]) == ""
+    textless = [*range(tokenizer.size, tokenizer.vocab_size + 1), 10**9, -1]
+    assert len(textless) > 3
+    assert tokenizer.decode(textless) == ""
+    assert streamed(tokenizer, textless) == ""
 
 
 def test_special_ids_are_skipped_and_think_tags_stay(tokenizer: Tokenizer) -> None:
@@ -145,29 +145,10 @@ def test_special_ids_are_skipped_and_think_tags_stay(tokenizer: Tokenizer) -> No
 
 def test_official_numbers(official: Tokenizer) -> None:
     assert official.size == 151_669
-    assert official.textless_ids == range(151_669, 151_936)
     assert official.eos_id == official.id_of("<|im_end|>") == 151_645
     assert (official.think_open_id, official.think_close_id) == (151_667, 151_668)
     assert official.encode(" /no_think") == [608, 2152, 5854, 766]
     assert len(official.control_tokens) == 26
-
-
-def test_a_smaller_vocabulary_than_the_tokenizers(small_folder: Path) -> None:
-    tokenizer = Tokenizer.from_folder(small_folder, vocab_size=300)
-    assert list(tokenizer.textless_ids) == []
-
-
-def test_gaps_in_the_ids_are_textless(small_folder: Path, tmp_path: Path) -> None:
-    file = json.loads((small_folder / "tokenizer.json").read_text())
-    file["added_tokens"] = []
-    gone = list(file["model"]["vocab"].items())[300:]
-    file["model"]["merges"] = []
-    for token, _ in gone[:-1]:
-        del file["model"]["vocab"][token]
-    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
-    tokenizer = Tokenizer.from_folder(tmp_path, vocab_size=600)
-    left = set(range(300)) | {gone[-1][1]}
-    assert list(tokenizer.textless_ids) == sorted(set(range(600)) - left)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +214,9 @@ def test_missing_and_damaged_files(tmp_path: Path, small_folder: Path) -> None:
     assert Tokenizer.from_folder(tmp_path, 600).eos_id is None
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
+        Tokenizer.from_folder(tmp_path, 600)
+    (tmp_path / "tokenizer_config.json").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="not UTF-8"):
         Tokenizer.from_folder(tmp_path, 600)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|im_end|>"}}')
     tokenizer = Tokenizer.from_folder(tmp_path, 600)
