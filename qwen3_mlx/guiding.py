@@ -31,9 +31,7 @@ class Guides:
         template: the chat template; it tells how the model writes calls.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, eos: Collection[int], template: str | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos: Collection[int], template: str | None) -> None:
         self._style: Style = "coder" if "<function=" in (template or "") else "hermes"
         self._tokenizer, self._eos = tokenizer, [id for id in eos if id < tokenizer.size]
         self._lock = threading.Lock()
@@ -48,14 +46,24 @@ class Guides:
         most: int,
         meanwhile: Callable[[], None],
     ) -> Steering:
-        """What may be drawn after a prompt; `answer` and `calls` say the rest."""
+        """What may be drawn after a prompt; where calls run free, a notice in it says so.
+
+        Args:
+            grammar: what all of the answer keeps to.
+            tools: what may be called; not together with a grammar.
+            parser: tells thought from answer; None where there are no thoughts.
+            most: tokens that may be drawn, thought included.
+            meanwhile: called once while the vocabulary is being built.
+
+        Raises:
+            GrammarError: the grammar cannot be used.
+            OptionError: there is no room for any answer that fits.
+        """
         if grammar is not None:
-            return self.answer(
-                grammar, parser=parser, thinks=made.thinks, most=most, meanwhile=meanwhile
-            )
+            return self._for_answer(grammar, made.thinks, parser, most, meanwhile)
         if not tools:
             return Steering.free(self._tokenizer)
-        steering, notices = self.calls(tools, parser, meanwhile)
+        steering, notices = self._for_calls(tools, parser, meanwhile)
         made.notices += notices
         return steering
 
@@ -64,27 +72,15 @@ class Guides:
         arguments = {tool.name: tool.parameters.get("properties", {}) for tool in tools}
         return CallParser(self._style, arguments) if tools else None
 
-    def answer(
+    def _for_answer(
         self,
         grammar: Grammar,
-        *,
-        parser: ThinkingParser | None,
         thinks: bool,
+        parser: ThinkingParser | None,
         most: int,
-        meanwhile: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None],
     ) -> Steering:
-        """For an answer that keeps to a grammar.
-
-        Args:
-            parser: tells thought from answer; None where there are no thoughts.
-            thinks: whether a thought comes first.
-            most: tokens that may be drawn, thought included.
-            meanwhile: called once while the vocabulary is being built.
-
-        Raises:
-            GrammarError: the grammar cannot be used.
-            OptionError: there is no room for any answer that fits.
-        """
+        """For an answer that keeps to a grammar; `thinks` is whether a thought comes first."""
         vocabulary = self._started(meanwhile)
         guide = AnswerGuide(vocabulary.matchers(grammar), grammar, self._tokenizer)
         if not guide.make_room(most):
@@ -101,11 +97,8 @@ class Guides:
             steering.reserve = max(guide.needs + _SPARE, min(_ANSWER_ROOM, most // 2))
         return steering
 
-    def calls(
-        self,
-        tools: Sequence[Tool],
-        parser: ThinkingParser | None,
-        meanwhile: Callable[[], None] = lambda: None,
+    def _for_calls(
+        self, tools: Sequence[Tool], parser: ThinkingParser | None, meanwhile: Callable[[], None]
     ) -> tuple[Steering, list[str]]:
         """For an answer that may call tools; and what must be said where calls run free."""
         steering = Steering.free(self._tokenizer)

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_mlx.errors import GrammarError
-from qwen3_mlx.grammar.grammar import Grammar
+from qwen3_mlx.grammar.grammar import JSON_STYLE, Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 __all__ = ["CallGuide", "call_grammar"]
-
-_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class CallGuide:
@@ -24,7 +22,11 @@ class CallGuide:
         matcher: the grammar of what stands between the tags, at its start.
         open_id: of `<tool_call>`.
         close_id: of `</tool_call>`.
+        vocab: how many ids there are.
     """
+
+    whole = done = False
+    error: GrammarError | None = None
 
     def __init__(self, matcher: LLMatcher, open_id: int, close_id: int, vocab: int) -> None:
         self._start, self._open_id, self._close_id = matcher, open_id, close_id
@@ -34,20 +36,8 @@ class CallGuide:
         self._closing = bytes(closing)
 
     @property
-    def whole(self) -> bool:
-        return False
-
-    @property
-    def done(self) -> bool:
-        return False
-
-    @property
     def fits(self) -> bool:
         return self._call is None
-
-    @property
-    def error(self) -> GrammarError | None:
-        return None
 
     def end(self) -> bytes | None:
         """A call is never brought to its end: it would be carried out."""
@@ -80,13 +70,11 @@ def call_grammar(style: Literal["hermes", "coder"], tools: Sequence[Mapping[str,
         tools: each with "name" and "parameters".
 
     Raises:
-        GrammarError: a tool's schema cannot be kept to.
+        GrammarError: a tool's schema cannot be kept to; the grammar itself is not checked here.
     """
     for tool in tools:
         Grammar.json(dict(tool["parameters"])).compiled()
-    grammar = Grammar.lark(_hermes(tools) if style == "hermes" else _coder(tools))
-    grammar.compiled()
-    return grammar
+    return Grammar.lark(_hermes(tools) if style == "hermes" else _coder(tools))
 
 
 def _hermes(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -102,7 +90,7 @@ def _hermes(tools: Sequence[Mapping[str, Any]]) -> str:
         }
         for tool in tools
     ]
-    schema = _lifted({"anyOf": calls, "x-guidance": _STYLE})
+    schema = _lifted({"anyOf": calls, "x-guidance": JSON_STYLE})
     return f'start: "\\n" call "\\n"\ncall: %json {json.dumps(schema)}\n'
 
 
@@ -131,7 +119,7 @@ def _value(rule: str, schema: Mapping[str, Any], definitions: Mapping[str, Any])
     if schema.get("type") == "boolean":  # as the template writes Python's values
         return f'{rule}: ("True" | "False") {end}'
     if schema.get("type") in ("integer", "number", "array", "object"):
-        inner = {**schema, "x-guidance": _STYLE}
+        inner = {**schema, "x-guidance": JSON_STYLE}
         if definitions:
             inner["$defs"] = definitions
         return f"{rule}: %json {json.dumps(inner)} {end}"

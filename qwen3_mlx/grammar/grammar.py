@@ -14,13 +14,13 @@ from qwen3_mlx.grammar.types import build, schema_of
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-__all__ = ["Grammar", "json_text"]
+__all__ = ["JSON_STYLE", "Grammar"]
 
 Kind: TypeAlias = Literal["json", "regex", "choice", "lark"]
 
 # As json.dumps writes, and as the tool calls of Qwen's chat template are written. Free blank
 # space would let a model go on with it for ever.
-_JSON_STYLE: JsonCompileOptions = {
+JSON_STYLE: JsonCompileOptions = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
@@ -56,8 +56,8 @@ class Grammar:
             GrammarError: the type has no form in JSON, or the schema is not JSON.
         """
         if isinstance(form, Mapping | bool):
-            return cls("json", json_text(form, "the schema"))
-        return cls("json", json_text(schema_of(form), "the schema"), form)
+            return cls("json", _schema_text(form))
+        return cls("json", _schema_text(schema_of(form)), form)
 
     @classmethod
     def regex(cls, pattern: str) -> Grammar:
@@ -96,6 +96,9 @@ class Grammar:
     def parse(self, text: str) -> Any:
         """The value that a whole answer stands for: of JSON the value, otherwise the text.
 
+        >>> Grammar.json(tuple[int, ...]).parse("[1, 2]")
+        (1, 2)
+
         Raises:
             ValueError, TypeError: the text is not JSON, or not of the type.
         """
@@ -107,6 +110,9 @@ class Grammar:
     def compiled(self) -> str:
         """What llguidance is given.
 
+        >>> type(Grammar.regex("a+").compiled()).__name__
+        'str'
+
         Raises:
             GrammarError: it cannot be used; llguidance's words say why.
         """
@@ -116,7 +122,7 @@ class Grammar:
             if "minProperties" in _keywords(json.loads(self.source)):
                 # A grammar does not see that a name comes twice, and twice is once.
                 raise GrammarError("minProperties cannot be kept to: name properties as required")
-            made = LLMatcher.grammar_from_json_schema(self.source, overrides=_JSON_STYLE)
+            made = LLMatcher.grammar_from_json_schema(self.source, overrides=JSON_STYLE)
         elif self.kind == "lark":
             made = LLMatcher.grammar_from_lark(self.source)
         else:
@@ -128,13 +134,21 @@ class Grammar:
 
     @property
     def growth(self) -> int:
-        """Bytes by which one token can, by a rough guess, make the shortest ending longer."""
+        """Bytes by which one token can, by a rough guess, make the shortest ending longer.
+
+        >>> Grammar.regex("a{30}").growth
+        35
+        """
         repeats = [int(each) for each in re.findall(r"\d{1,5}", self.source)]
         return len(self.source) + sum(each for each in repeats if each < _MOST_REPEATS)
 
     @property
     def words(self) -> tuple[bytes, ...]:
-        """Words of the source's patterns: texts that an answer may have to contain."""
+        """Words of the source's patterns: texts that an answer may have to contain.
+
+        >>> Grammar.regex(".*foo").words
+        (b'foo',)
+        """
         source = (
             " ".join(_patterns(json.loads(self.source))) if self.kind == "json" else self.source
         )
@@ -152,12 +166,12 @@ class Grammar:
         return "|".join(f"({_escaped(option)})" for option in json.loads(self.source))
 
 
-def json_text(value: Any, what: str) -> str:
-    """A value as JSON, or a sentence about what keeps it from being JSON."""
+def _schema_text(schema: Any) -> str:
+    """A schema as JSON, or a sentence about what keeps it from being JSON."""
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(schema, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise GrammarError(f"{what} is not JSON: {error}") from error
+        raise GrammarError(f"the schema is not JSON: {error}") from error
 
 
 def _escaped(text: str) -> str:

@@ -64,9 +64,7 @@ class AnswerGuide:
         tokenizer: counts the tokens of an ending.
     """
 
-    @property
-    def whole(self) -> bool:
-        return True
+    whole = True
 
     def __init__(self, matchers: Matchers, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._tokens, self._bytes, self._words, self._ending = matchers
@@ -74,11 +72,7 @@ class AnswerGuide:
         self._slack, self._fresh = 0, True
         self._ended = False
         self.text = bytearray()
-        self._error: GrammarError | None = None
-
-    @property
-    def error(self) -> GrammarError | None:
-        return self._error
+        self.error: GrammarError | None = None
 
     @property
     def needs(self) -> int:
@@ -87,7 +81,6 @@ class AnswerGuide:
 
     @property
     def fits(self) -> bool:
-        """Whether the text so far is whole."""
         return self.error is None and (self._ended or self._tokens.is_accepting())
 
     @property
@@ -106,7 +99,7 @@ class AnswerGuide:
             return None
         mask = self._tokens.compute_bitmask()
         if self._tokens.is_error():  # a limit of llguidance; the listener hears of it next
-            self._error = GrammarError(
+            self.error = GrammarError(
                 f"the grammar became too complex after {len(self.text):,} bytes of the answer: "
                 f"{self._tokens.get_error()}"
             )
@@ -127,7 +120,6 @@ class AnswerGuide:
         return None
 
     def end(self) -> bytes | None:
-        """End here, in the shortest way that is found; None where there is none."""
         return self._end(quick_ending(self._bytes, self._words))
 
     def _can_end(self, data: bytes, left: int) -> bool:
@@ -152,7 +144,7 @@ class AnswerGuide:
     def _end(self, ending: bytes | None) -> bytes | None:
         """Write the ending; without one the answer just stops, and does not fit."""
         if ending is None:
-            self._error = GrammarError("no ending of this answer was found that fits its grammar")
+            self.error = GrammarError("no ending of this answer was found that fits its grammar")
         self._ended = ending is not None
         self.text += ending or b""
         return ending

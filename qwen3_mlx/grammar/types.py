@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import sys
 import types
 import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from qwen3_mlx.errors import GrammarError
@@ -165,7 +167,7 @@ class _SchemaMaker:
         return {"$ref": f"#/$defs/{self._named[kind]}"}
 
     def _record(self, kind: Any) -> dict[str, Any]:
-        hints = get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)
         if typing.is_typeddict(kind):
             required = _required(kind, hints)
         else:
@@ -210,6 +212,12 @@ def _closed(schema: Any) -> Any:
     return made
 
 
+@lru_cache(maxsize=256)
+def _hints(kind: Any) -> Mapping[str, Any]:
+    """The hints of a record's fields; kept, since to read them takes longer than to use them."""
+    return get_type_hints(kind, include_extras=True)
+
+
 def _build_union(args: tuple[Any, ...], value: Any) -> Any:
     """The member that fits; of several, the one of exactly the value's type."""
     exact = [each for each in args if type(value) is each]
@@ -218,12 +226,12 @@ def _build_union(args: tuple[Any, ...], value: Any) -> Any:
             return build(each, value)
         except (ValueError, TypeError):
             continue
-    raise ValueError(f"{value!r} is none of {', '.join(map(_name, args))}")
+    raise ValueError(f"{_short(value)} is none of {', '.join(map(_name, args))}")
 
 
 def _build_record(kind: Any, value: Any) -> Any:
     _require(isinstance(value, dict), kind, value)
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     unknown = [name for name in value if name not in hints]
     if unknown:
         raise ValueError(f"{_name(kind)} has no {unknown[0]!r}")
@@ -267,6 +275,7 @@ def _build_plain(kind: Any, value: Any) -> Any:
         _require(isinstance(value, str), kind, value)
         return _READ[kind](value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        _require(abs(value) <= sys.float_info.max, kind, value)
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)  # 1.0 is an integer in JSON Schema
@@ -279,12 +288,12 @@ def _one_of(options: tuple[Any, ...], value: Any) -> Any:
     for option in options:
         if option == value and type(option) is type(value):
             return option
-    raise ValueError(f"{value!r} is none of {', '.join(map(repr, options))}")
+    raise ValueError(f"{_short(value)} is none of {', '.join(map(repr, options))}")
 
 
 def _require(fits: bool, kind: Any, value: Any) -> None:
     if not fits:
-        raise TypeError(f"{value!r} is not of type {_name(kind)}")
+        raise TypeError(f"{_short(value)} is not of type {_name(kind)}")
 
 
 def _bare(hint: Any) -> Any:
@@ -295,6 +304,12 @@ def _bare(hint: Any) -> Any:
 
 def _is_class(kind: Any, parent: type) -> bool:
     return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, parent)
+
+
+def _short(value: Any) -> str:
+    """A value in an error's sentence: it may be a model's, or a stranger's, and of any length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _name(kind: Any) -> str:

@@ -47,9 +47,17 @@ class Vocabulary:
     Args:
         tokenizer: whose tokens they are; none of its control tokens is ever part of a text.
         eos: ids that end a text.
+
+    Raises:
+        GrammarError: there are no such ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, eos: Collection[int]) -> None:
+        if not eos:
+            raise GrammarError(
+                "this model names no token that ends a text, and a grammar needs one: put its "
+                "eos_token_id into generation_config.json"
+            )
         self._tokenizer, self._eos = tokenizer, sorted(eos)
         self._lock = threading.Lock()
         self._built: Future[tuple[LLTokenizer, LLTokenizer]] | None = None

@@ -1,23 +1,24 @@
 """Events, and what they carry, as plain objects for JSON, and back by their type hints.
 
 A dataclass becomes an object of its fields; an event says its name in "event", an exception its
-class in "type". Reading back checks every value against the hint of its field, so that what
-a client sends reaches the engine only in the types that the engine expects.
+class in "type". Reading back checks every value against the hint of its field
+(`grammar.types.build`), so that what a client sends reaches the engine only in the types that the
+engine expects.
 """
 
 from __future__ import annotations
 
 import inspect
-import types
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from functools import lru_cache
+from typing import Any, get_args, get_type_hints
 
 from qwen3_mlx import events
 from qwen3_mlx.errors import OptionError
-from qwen3_mlx.events import Event
+from qwen3_mlx.events import Event, Failed
 from qwen3_mlx.grammar.grammar import Grammar
+from qwen3_mlx.grammar.types import build
 from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx.warm.link import error_of
 
@@ -45,7 +46,11 @@ def event_of(message: Mapping[str, Any]) -> Event:
     kind = getattr(events, str(message.get("event")), None)
     if kind not in get_args(Event):
         raise OptionError(f"there is no event {message.get('event')!r}")
-    event: Event = made(kind, {name: each for name, each in message.items() if name != "event"})
+    given = {name: each for name, each in message.items() if name != "event"}
+    if kind is Failed:  # an exception is no value that hints could check
+        error = made(Mapping[str, Any], given.get("error"))
+        return Failed(error_of(error), made(str, given.get("kept", "")))
+    event: Event = made(kind, given)
     return event
 
 
@@ -79,30 +84,10 @@ def made(hint: Any, value: Any) -> Any:
     Raises:
         OptionError: the value is of another type.
     """
-    if hint is Any:
-        return value
-    if isinstance(hint, type) and is_dataclass(hint):
-        return _dataclass(hint, value)
-    if isinstance(hint, type) and issubclass(hint, Exception) and isinstance(value, Mapping):
-        return error_of(value)
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _first(inner, value)
-    if origin is Literal:
-        return _checked(value in inner, value, hint)
-    if origin is tuple:
-        _checked(isinstance(value, list), value, hint)
-        if inner[-1] is ...:
-            return tuple(made(inner[0], each) for each in value)
-        _checked(len(value) == len(inner), value, hint)
-        return tuple(map(made, inner, value))
-    if origin in (list, Sequence):
-        _checked(isinstance(value, list), value, hint)
-        return [made(inner[0], each) for each in value]
-    if origin in (dict, Mapping):
-        _checked(isinstance(value, dict), value, hint)
-        return {name: made(inner[1], each) for name, each in value.items()}
-    return _simple(hint, value)
+    try:
+        return build(hint, value)
+    except (ValueError, TypeError) as error:
+        raise OptionError(str(error)) from error
 
 
 def arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,58 +96,14 @@ def arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[st
     Raises:
         OptionError: the function has no such argument, or takes another type.
     """
-    hints = _hints(function)
+    hints = _hints(getattr(function, "__func__", function))  # a method would keep its model alive
     unknown = next((name for name in given if name not in hints or name == "return"), None)
     if unknown is not None:
         raise OptionError(f"there is no wish called {unknown!r}")
     return {name: made(hints[name], value) for name, value in given.items()}
 
 
-@cache
-def _hints(thing: Hashable) -> dict[str, Any]:
+@lru_cache(maxsize=16)
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     # Where `stream` is defined, Grammar is known to type checkers only.
-    return get_type_hints(thing, localns={"Grammar": Grammar})
-
-
-def _dataclass(kind: type[Any], value: Any) -> Any:
-    hints = _hints(cast("Hashable", kind))
-    _checked(isinstance(value, Mapping) and set(value) <= set(hints), value, kind)
-    try:
-        return kind(**{name: made(hints[name], each) for name, each in value.items()})
-    except TypeError as error:
-        raise OptionError(f"{kind.__name__} lacks a field: {error}") from error
-
-
-def _first(hints: Sequence[Any], value: Any) -> Any:
-    """The first member of a union that takes the value."""
-    for hint in hints:
-        try:
-            return made(hint, value)
-        except OptionError:
-            continue
-    raise OptionError(f"{_short(value)} is none of {', '.join(map(_name, hints))}")
-
-
-def _simple(hint: Any, value: Any) -> Any:
-    """None, and the types that JSON has; a whole number is a float too, a bool is no number."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint is float and whole and abs(value) < 1 << 53:
-        return float(value)
-    kind = type(None) if hint is None else hint
-    fits = isinstance(kind, type) and isinstance(value, kind)
-    return _checked(fits and (kind is bool or not isinstance(value, bool)), value, hint)
-
-
-def _checked(fits: bool, value: Any, hint: Any) -> Any:
-    if not fits:
-        raise OptionError(f"{_short(value)} is no {_name(hint)}")
-    return value
-
-
-def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", None) or str(hint)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return get_type_hints(function, localns={"Grammar": Grammar})

@@ -62,6 +62,7 @@ class WarmModel(Asking):
         self._name = name
         self._load = {key: value for key, value in load.items() if value is not None}
         self._local: Qwen3 | None = None
+        self._loading = threading.Lock()  # two threads must not load it twice
 
     def stream(self, prompt: str | Sequence[Message], **wishes: Any) -> Generation:
         """Start an answer; the arguments are those of `Qwen3.stream`.
@@ -112,15 +113,20 @@ class WarmModel(Asking):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        from qwen3_mlx.api import Qwen3
+
+        if not hasattr(Qwen3, name):  # no reason to load one
+            raise AttributeError(f"a model has no {name!r}")
         return getattr(self._here(f"the agent does not do {name!r}"), name)
 
     def _here(self, why: str) -> Qwen3:
-        if self._local is None:
-            from qwen3_mlx.api import load
+        with self._loading:
+            if self._local is None:
+                from qwen3_mlx.api import load
 
-            _log.warning("%s: loading %s in this process too", why, self._name)
-            self._local = load(self._name, agent=False, **self._load)
-        return self._local
+                _log.warning("%s: loading %s in this process too", why, self._name)
+                self._local = load(self._name, agent=False, **self._load)
+            return self._local
 
 
 class WarmGeneration(Reading):

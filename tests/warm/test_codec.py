@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -128,6 +130,15 @@ def test_wishes_become_arguments_of_their_types() -> None:
 def test_wishes_of_other_types_never_reach_a_model(wishes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(OptionError, match=sentence):
         arguments(FakeModel(["x"]).stream, wishes)
+
+
+def test_checking_arguments_keeps_no_model_alive() -> None:
+    model = FakeModel(["x"])
+    gone = weakref.ref(model)
+    arguments(model.stream, {"prompt": "hi"})
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_plain_values() -> None:
