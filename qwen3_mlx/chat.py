@@ -11,19 +11,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Done, Event, Failed, Reply
 from qwen3_mlx.interface import ChatModel, Generation, Message
-from qwen3_mlx.tools.functions import Tool
-from qwen3_mlx.tools.loop import RunResult, ToolRun, call_messages
+from qwen3_mlx.text.messages import REASONING, flatten_content
+from qwen3_mlx.tools.functions import AnyTool
+from qwen3_mlx.tools.loop import RunResult, ToolRun, Tools, call_messages
 from qwen3_mlx.tools.running import Approve
 
 __all__ = ["Chat", "ThoughtMemory"]
-
-Tools: TypeAlias = Sequence[Tool | Callable[..., Any]]
 
 
 class Chat:
@@ -33,6 +32,11 @@ class Chat:
         model: a loaded model.
         system: a system prompt.
         wishes: arguments of `Qwen3.stream` for every turn (`thinking_budget=512`).
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> chat = Chat(FakeModel(["Hello."]), system="Be brief.", max_tokens=50)
+    >>> chat.ask("hi").text, len(chat.messages)
+    ('Hello.', 2)
     """
 
     def __init__(self, model: ChatModel, system: str | None = None, **wishes: Any) -> None:
@@ -40,7 +44,12 @@ class Chat:
         self.messages: list[Message] = []
 
     def ask(self, text: str, **wishes: Any) -> Reply:
-        """One more question, and the reply to it; `wishes` are for this turn."""
+        """One more question, and the reply to it; `wishes` are for this turn.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> Chat(FakeModel(["Hello."])).ask("hi", max_tokens=50).text
+        'Hello.'
+        """
         for event in self.stream(text, **wishes):
             if isinstance(event, Done):
                 return event.reply
@@ -51,6 +60,10 @@ class Chat:
 
         Raises:
             EngineError: or whatever else ended the turn; the conversation stays as it was.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> [type(event).__name__ for event in Chat(FakeModel(["Hello."])).stream("hi")]
+        ['Prefill', 'TextDelta', 'Done']
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         generation = self._model.stream(asked, system=self.system, **{**self._wishes, **wishes})
@@ -58,7 +71,8 @@ class Chat:
             if isinstance(event, Failed):
                 raise event.error
             if isinstance(event, Done):
-                self._take(asked, event.reply, wishes)
+                tools = {**self._wishes, **wishes}.get("tools") or ()
+                self._take([*asked, *call_messages(event.reply)], tools)
             yield event
 
     def run(self, text: str, tools: Tools, **wishes: Any) -> RunResult:
@@ -86,6 +100,11 @@ class Chat:
         """A run that can be iterated for its events, and cancelled. `ToolRun` says more.
 
         The conversation has it when it is over; a run that fails leaves it as it was.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> run = Chat(FakeModel(["Nothing to call."])).start_run("hello", tools=[])
+        >>> [type(event).__name__ for event in run][-1], run.result().steps
+        ('Done', 1)
         """
         return _ChatRun(
             self,
@@ -120,13 +139,27 @@ class Chat:
         return self._model.stream(messages, system=self.system, **wishes)
 
     def retry(self, **wishes: Any) -> Reply:
-        """Answer the last question anew."""
+        """Answer the last question anew.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> chat = Chat(FakeModel(["Heads.", "Tails."]))
+        >>> chat.ask("Toss a coin.").text, chat.retry().text, len(chat.messages)
+        ('Heads.', 'Tails.', 2)
+        """
         return self.edit(-1, **wishes)
 
     def edit(self, question: int, text: str | None = None, **wishes: Any) -> Reply:
         """Go back to the nth question (from 0; -1 is the last), and ask it again or differently.
 
         What was read up to there is not read again.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> chat = Chat(FakeModel(["Bern.", "Paris."]))
+        >>> chat.ask("Switzerland?").text, chat.edit(0, "France?").text
+        ('Bern.', 'Paris.')
+
+        Raises:
+            OptionError: there is no such question.
         """
         places = [n for n, message in enumerate(self.messages) if message["role"] == "user"]
         try:
@@ -137,15 +170,17 @@ class Chat:
             ) from error
         before, self.messages = self.messages, self.messages[:place]
         try:
-            return self.ask(str(before[place]["content"]) if text is None else text, **wishes)
+            if text is None:
+                text = flatten_content(before[place]["content"])
+            return self.ask(text, **wishes)
         except BaseException:
             self.messages = before
             raise
 
-    def _take(self, asked: list[Message], reply: Reply, wishes: Mapping[str, Any]) -> None:
-        self.messages = [*asked, *call_messages(reply)]
-        tools = wishes.get("tools", self._wishes.get("tools", ()))
-        self._model.prepare(self.messages, self.system, tools)
+    def _take(self, messages: list[Message], tools: Sequence[AnyTool]) -> None:
+        """A turn is over: this is the conversation now, to be read ahead for the next turn."""
+        self.messages = messages
+        self._model.prepare(messages, self.system, tools)
 
 
 class _ChatRun(ToolRun):
@@ -158,7 +193,7 @@ class _ChatRun(ToolRun):
     def __iter__(self) -> Iterator[Event]:
         for event in self._events:
             if isinstance(event, Done):
-                self._chat.messages = self.messages
+                self._chat._take(self.messages, self._tools)
             yield event
 
 
@@ -201,9 +236,10 @@ class ThoughtMemory:
             return message  # whatever is wrong with it is told where messages are checked
         found = (call.get("id") for call in calls if isinstance(call, Mapping))
         ids = [each for each in found if isinstance(each, str)]
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(thought, str) and thought:
+        thought = next((message[name] for name in REASONING if message.get(name)), None)
+        if isinstance(thought, str):
             self.remember(ids, thought)
             return message
-        known = next((self._thoughts[each] for each in ids if each in self._thoughts), "")
+        with self._lock:
+            known = next((self._thoughts[each] for each in ids if each in self._thoughts), "")
         return {**message, "reasoning_content": known} if known else message

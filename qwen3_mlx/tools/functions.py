@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_type_hints
 
@@ -46,6 +46,11 @@ class Tool:
     def of(cls, function: Callable[..., Any], seconds: float | None = None) -> Tool:
         """A tool from a function; hints say the types, the docstring says what for.
 
+        >>> def wait(seconds: float) -> None:
+        ...     "Do nothing for a while."
+        >>> Tool.of(wait, seconds=5).parameters["required"]
+        ['seconds']
+
         Raises:
             OptionError: a parameter has no hint, or one that JSON cannot express.
         """
@@ -71,7 +76,14 @@ class Tool:
 
     @classmethod
     def given(cls, schema: Mapping[str, Any]) -> Tool:
-        """A tool from its JSON description, with or without the "function" around it."""
+        """A tool from its JSON description, with or without the "function" around it.
+
+        >>> Tool.given({"name": "clock", "description": "Tell the time."}).name
+        'clock'
+
+        Raises:
+            OptionError: it has no name.
+        """
         inner = schema.get("function", schema)
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
             raise OptionError(f"a tool needs a name: {dict(schema)!r:.80}")
@@ -80,7 +92,11 @@ class Tool:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """As chat templates read it."""
+        """As chat templates read it.
+
+        >>> Tool.given({"name": "clock"}).schema["function"]["parameters"]
+        {'type': 'object', 'properties': {}}
+        """
         inner = {
             "name": self.name,
             "description": self.description,
@@ -89,7 +105,12 @@ class Tool:
         return {"type": "function", "function": inner}
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the function with arguments from JSON.
+        """Call the function with arguments from JSON; of a coroutine, run it to its end.
+
+        >>> def double(n: int) -> int:
+        ...     return 2 * n
+        >>> Tool.of(double).call({"n": 4})
+        8
 
         Raises:
             ToolError: an argument is missing, unknown or of the wrong type; the model is told.
@@ -97,7 +118,16 @@ class Tool:
         return self.bound(arguments)()
 
     def bound(self, arguments: Mapping[str, Any]) -> Callable[[], Any]:
-        """The call, checked and ready to be made."""
+        """The call, checked and ready to be made.
+
+        >>> def double(n: int) -> int:
+        ...     return 2 * n
+        >>> Tool.of(double).bound({"n": 4})()
+        8
+
+        Raises:
+            ToolError: as `call` does.
+        """
         function = self.function
         if function is None:
             raise ToolError(f"{self.name} cannot be called here")
@@ -109,11 +139,13 @@ class Tool:
             if name not in arguments:
                 raise ToolError(f"{self.name} needs the argument {name!r}")
         values = {name: self._value(name, value) for name, value in arguments.items()}
+        if inspect.iscoroutinefunction(function):
+            return lambda: _awaited(function(**values))
         return lambda: function(**values)
 
     def _value(self, name: str, value: Any) -> Any:
         try:
-            return build(self.hints[name], value)
+            return build(self.hints.get(name, Any), value)
         except (ValueError, TypeError) as error:
             raise ToolError(f"argument {name!r} of {self.name}: {error}") from error
 
@@ -169,6 +201,13 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
         elif last and line.strip():
             about[last] += " " + line.strip()
     return words.strip(), about
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The value of a coroutine, in an event loop of its own: calls have their own threads."""
+    import asyncio
+
+    return asyncio.run(coroutine)
 
 
 def _list(names: Mapping[str, Any]) -> str:

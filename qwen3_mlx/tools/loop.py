@@ -24,7 +24,10 @@ from qwen3_mlx.interface import Generation, Message
 from qwen3_mlx.tools.functions import Tool, tools_of
 from qwen3_mlx.tools.running import Approve, Runner
 
-__all__ = ["RunResult", "StoppedBy", "ToolRun", "call_messages"]
+__all__ = ["RunResult", "StoppedBy", "ToolRun", "Tools", "call_messages"]
+
+#: What a run may call.
+Tools: TypeAlias = Sequence[Tool | Callable[..., Any]]
 
 #: "answer": the model answered without a call. "cancelled" and "timeout": what was said so far
 #: counts. "max_steps": it wanted to go on calling.
@@ -33,7 +36,13 @@ StoppedBy: TypeAlias = Literal["answer", "max_steps", "cancelled", "timeout"]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came of a run: the last reply, every result, and why it ended."""
+    """What came of a run: the last reply, every result, and why it ended.
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> run = FakeModel(["Nothing to call."]).chat().run("hello", tools=[])
+    >>> run.steps, run.results, run.stopped_by
+    (1, (), 'answer')
+    """
 
     reply: Reply
     steps: int
@@ -57,13 +66,21 @@ class ToolRun:
         tool_seconds: how long one call may take.
         timeout: seconds for the whole run.
         wishes: arguments of `Qwen3.stream` for each answer.
+
+    >>> from qwen3_mlx.testing import Answer, FakeModel
+    >>> def double(n: int) -> int:
+    ...     return 2 * n
+    >>> model = FakeModel([Answer(calls=[("double", {"n": 4})]), "It is 8."])
+    >>> run = model.chat().start_run("twice 4?", tools=[double])
+    >>> [event.content for event in run if isinstance(event, ToolResult)]
+    ['8']
     """
 
     def __init__(
         self,
         begin: Callable[..., Generation],
         messages: Sequence[Message],
-        tools: Sequence[Tool | Callable[..., Any]],
+        tools: Tools,
         *,
         max_steps: int = 8,
         approve: Approve | None = None,
@@ -91,13 +108,28 @@ class ToolRun:
         return self._events
 
     def cancel(self) -> None:
-        """End within one token; a tool that runs is not waited for."""
+        """End within one token; a tool that runs is not waited for.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> run = FakeModel(["never said"]).chat().start_run("hello", tools=[])
+        >>> run.cancel()
+        >>> run.result().stopped_by
+        'cancelled'
+        """
         self._stopped.set()
         if self._generation is not None:
             self._generation.cancel()
 
     def result(self) -> RunResult:
-        """Run to the end."""
+        """Run to the end; again, what came of it.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> FakeModel(["Hi."]).chat().start_run("hello", tools=[]).result().reply.text
+        'Hi.'
+
+        Raises:
+            EngineError: or whatever else ended the run.
+        """
         for _ in self:
             pass
         assert self._result is not None
@@ -111,6 +143,8 @@ class ToolRun:
             if why is None:
                 yield StepDone(reply)
                 for call in reply.tool_calls:
+                    if self._out_of_time():
+                        break
                     result = self._runner.run(call, self._stopped, self._deadline)
                     self._take(result)
                     yield result

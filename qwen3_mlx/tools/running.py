@@ -73,7 +73,11 @@ class Runner:
 
 
 def _within(function: Callable[[], Any], seconds: float, stopped: threading.Event) -> Any:
-    """The function's value, or ToolError when the time is over."""
+    """The function's value, or ToolError when the time is over, also before it began."""
+    if stopped.is_set():  # while somebody was asked for approval
+        raise ToolError("the run was cancelled before the tool was called")
+    if seconds <= 0:
+        raise ToolError("the run's time was over before the tool was called")
     done: list[tuple[bool, Any]] = []
     ended = threading.Event()
 
@@ -94,6 +98,8 @@ def _within(function: Callable[[], Any], seconds: float, stopped: threading.Even
     fine, value = done[0]
     if fine:
         return value
+    if not isinstance(value, Exception):  # sys.exit in a tool ends the tool, not the program
+        raise ToolError(f"the tool ended with {type(value).__name__}: {value}")
     raise value
 
 

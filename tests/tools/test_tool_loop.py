@@ -197,6 +197,13 @@ def test_endless_calling_ends() -> None:
     assert chat.messages[-1]["content"] == "error: the run was over (max_steps)"
 
 
+def test_a_run_is_read_ahead_for_the_next_turn() -> None:
+    model = FakeModel([calls(("add", {"a": 1, "b": 1})), "2"])
+    chat = Chat(model)
+    chat.run("1 + 1?", tools=[add])
+    assert [list(messages) for messages in model.prepared] == [chat.messages]
+
+
 def test_cancel_during_a_tool() -> None:
     started, release = threading.Event(), threading.Event()
 
@@ -211,6 +218,52 @@ def test_cancel_during_a_tool() -> None:
     release.set()
     assert result.stopped_by == "cancelled"
     assert "cancelled" in result.results[0].content
+
+
+def test_after_a_cancel_no_other_call_is_carried_out() -> None:
+    """Not the second of two, and not the one that somebody was asked about meanwhile."""
+    made: list[int] = []
+
+    def note(n: int) -> None:
+        made.append(n)
+        run.cancel()
+
+    answer = calls(("note", {"n": 1}), ("note", {"n": 2}))
+    chat = Chat(FakeModel([answer, answer]))
+    run = chat.start_run("?", [note])
+    assert (run.result().stopped_by, made) == ("cancelled", [1])
+    assert [message["role"] for message in chat.messages[-2:]] == ["tool", "tool"]
+    assert "the run was over (cancelled)" in chat.messages[-1]["content"]
+
+    def approve(call: ToolCall) -> bool:
+        run.cancel()
+        return True
+
+    run = chat.start_run("?", [note], approve=approve)
+    assert (run.result().stopped_by, made) == ("cancelled", [1])
+    assert "cancelled before the tool was called" in run.result().results[0].content
+
+
+def test_a_tool_that_exits_ends_only_itself() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    run = Chat(FakeModel([calls(("leave", {})), "So be it."])).run("?", tools=[leave])
+    assert run.results[0].content == "error: the tool ended with SystemExit: 3"
+    assert run.reply.text == "So be it."
+
+
+def test_a_tool_may_be_a_coroutine() -> None:
+    async def later(n: int) -> int:
+        return n + 1
+
+    run = Chat(FakeModel([calls(("later", {"n": 1})), "2"])).run("?", tools=[later])
+    assert run.results[0].content == "2"
+
+
+def test_a_tool_made_by_hand_takes_what_json_has() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    assert Tool("same", "", schema, lambda n: n).call({"n": [1]}) == [1]
 
 
 def test_a_run_out_of_time() -> None:
