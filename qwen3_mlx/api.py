@@ -1,34 +1,26 @@
-"""The library's front door: load a model, ask it, stream from it, look inside.
-
->>> import qwen3_mlx
->>> with qwen3_mlx.load("tiny") as model:
-...     reply = model.ask("What is 12 + 30?", thinking=False, sampling=Sampling(temperature=0))
->>> "42" in reply.text
-True
-"""
+"""The library's front door: load a model, ask it, stream from it, look inside."""
 
 from __future__ import annotations
 
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from qwen3_mlx import hub, wishes
 from qwen3_mlx.asking import Asking
 from qwen3_mlx.chat import ThoughtMemory
 from qwen3_mlx.engine.engine import Engine
-from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import DrawRule, Request
-from qwen3_mlx.errors import OptionError, PromptError
+from qwen3_mlx.errors import PromptError
 from qwen3_mlx.events import Loading
 from qwen3_mlx.family import family_of
 from qwen3_mlx.generation import TextGeneration
 from qwen3_mlx.guiding import Guides
 from qwen3_mlx.interface import Message, ModelInfo, Overflow, Sampling
 from qwen3_mlx.loading import Parts, read_parts
-from qwen3_mlx.looking import checked_ids, logits_of
+from qwen3_mlx.looking import Looking
 from qwen3_mlx.memory import Plan, parse_bytes
 from qwen3_mlx.presets import draw_rule, preset
 from qwen3_mlx.prompts import Prompt, Prompts
@@ -39,13 +31,12 @@ from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm.model import warm_model
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from qwen3_mlx.grammar.grammar import Grammar
 
 __all__ = ["Qwen3", "load"]
 
 
+# Long only by the options that it names and explains, as `Qwen3.stream` below.
 def load(
     name: str = "tiny",
     *,
@@ -93,6 +84,10 @@ def load(
         HubError: the model must be downloaded and cannot be.
         MemoryPlanError: the limit is too small, and the error names the smallest that works;
             or the machine has no room for the model. Nothing was read.
+
+    >>> with load("tiny", context=512) as model:
+    ...     print(model.info.context)
+    512
     """
     stated = {
         "dtype": dtype, "memory_limit": memory_limit, "context": context, "slots": slots,
@@ -109,8 +104,14 @@ def load(
     return Qwen3(parts, name, keeper, progress=progress)
 
 
-class Qwen3(Asking):
-    """A loaded model. Any thread may call it; close it, or use it in a `with` statement."""
+class Qwen3(Asking, Looking):
+    """A loaded model. Any thread may call it; close it, or use it in a `with` statement.
+
+    >>> with load("tiny") as model:
+    ...     reply = model.ask("What is 12 + 30?", thinking=False, sampling=Sampling(temperature=0))
+    >>> "42" in reply.text, reply.finish_reason
+    (True, 'stop')
+    """
 
     def __init__(
         self,
@@ -139,13 +140,18 @@ class Qwen3(Asking):
         self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
         self._name = name
-        self.thoughts = ThoughtMemory()
+        self._thoughts = ThoughtMemory()
         self._news = list(keeper.notices)  # told with the first reply
         self._saved = SavedPrefixes(self._engine, parts, hub.data_dir() / "prefixes")
 
     @property
     def info(self) -> ModelInfo:
-        """Name, quantisation, context and abilities."""
+        """Name, quantisation, context and abilities.
+
+        >>> with load("tiny") as model:
+        ...     print(model.info.can_think, model.info.family)
+        True hybrid
+        """
         return ModelInfo(
             name=self._name,
             quantization=self._parts.quantization,
@@ -159,8 +165,22 @@ class Qwen3(Asking):
 
     @property
     def plan(self) -> Plan | None:
-        """Where the memory goes; None where there is no limit."""
+        """Where the memory goes, in bytes; None where there is no limit.
+
+        >>> with load("tiny", memory_limit="100MB") as model:
+        ...     print(model.plan.total_bytes <= 100_000_000)
+        True
+        """
         return self._keeper.plan
+
+    @property
+    def thoughts(self) -> ThoughtMemory:
+        """Thoughts by the ids of the calls that they led to, for clients that forget them.
+
+        >>> with load("tiny") as model:
+        ...     model.thoughts.remember(["call_1"], "I need the weather.")
+        """
+        return self._thoughts
 
     def stream(
         self,
@@ -218,15 +238,22 @@ class Qwen3(Asking):
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
             OptionError: an argument has an impossible value.
+
+        >>> from qwen3_mlx import Done
+        >>> with load("tiny") as model:
+        ...     for event in model.stream("What is 12 + 30?", thinking=False, seed=1):
+        ...         if isinstance(event, Done):
+        ...             print(event.reply.finish_reason)
+        stop
         """
-        if raw and (system or thinking is not None or thinking_budget is not None):
-            raise OptionError("a raw prompt is one text, without system prompt or thinking=")
-        if grammar is not None and stop:
-            raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
-        if tools and (raw or grammar is not None):
-            raise OptionError("tools go with neither a raw prompt nor a grammar: leave out one")
-        known = tools_of(tools)
-        until = wishes.deadline(timeout)
+        wishes.must_agree(
+            raw=raw,
+            chat=system or thinking is not None or thinking_budget is not None or min_thinking > 0,
+            form=grammar is not None,
+            stop=stop,
+            tools=tools,
+        )
+        known, until, odds = tools_of(tools), wishes.deadline(timeout), wishes.logprobs(logprobs)
         context = self._keeper.context
         limits = wishes.limits(
             self._early_stop,
@@ -241,7 +268,7 @@ class Qwen3(Asking):
             self._prompts.raw(prompt)
             if raw
             else self._prompts.chat(
-                prompt if isinstance(prompt, str) else self.thoughts.restore(prompt),
+                prompt if isinstance(prompt, str) else self._thoughts.restore(prompt),
                 system=system,
                 thinking=thinking,
                 budget=thinking_budget,
@@ -273,7 +300,7 @@ class Qwen3(Asking):
             closed=made.closed,
             steering=steering,
             calls=self._guides.call_parser(known),
-            remember=self.thoughts.remember,
+            remember=self._thoughts.remember,
         )
         request = Request(
             made.ids,
@@ -284,7 +311,7 @@ class Qwen3(Asking):
             seed=seed,
             deadline=until,
             room=room,
-            logprobs=wishes.logprobs(logprobs),
+            logprobs=odds,
         )
         generation.attach(request)
         self._watch(generation)
@@ -297,9 +324,14 @@ class Qwen3(Asking):
         system: str | None = None,
         tools: Sequence[AnyTool] = (),
     ) -> None:
-        """Read a conversation while idle, so that its next turn begins at once. Returns now."""
+        """Read a conversation while idle, so that its next turn begins at once. Returns now.
+
+        >>> said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello!"}]
+        >>> with load("tiny") as model:
+        ...     model.prepare(said)
+        """
         schemas = [tool.schema for tool in tools_of(tools)]
-        told = self.thoughts.restore(messages)
+        told = self._thoughts.restore(messages)
         self._engine.prepare(self._prompts.history(told, system, schemas))
 
     def save_prefix(
@@ -323,6 +355,10 @@ class Qwen3(Asking):
 
         Raises:
             OptionError: the prefix is larger than `keep`, or than what memory may hold of it.
+
+        >>> with load("tiny") as model:
+        ...     print(model.save_prefix(system="You are brief.") > 5)
+        True
         """
         if not messages and not system:
             raise PromptError("there is nothing to save: give a system prompt or messages")
@@ -331,48 +367,12 @@ class Qwen3(Asking):
         self._saved.save(ids, limit)
         return len(ids)
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        thinking: bool | None = None,
-    ) -> str:
-        """The exact prompt text that the model would read for these messages."""
-        return self._template.render(messages, tools=tools, thinking=thinking)
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text; control tokens that it spells become control tokens."""
-        return self._tokenizer.encode(text)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._tokenizer.decode(ids)
-
-    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """What the model predicts after each token: float32 (L, V), nothing masked.
-
-        >>> with load("tiny") as model:
-        ...     rows = model.logits(model.encode("1 + 1 ="))
-        >>> rows.dtype.name, rows.ndim
-        ('float32', 2)
-        """
-        ids, model = checked_ids(token_ids, self._parts.config.vocab_size), self._engine.model
-        return self._engine.call(lambda: logits_of(model, ids))
-
-    def routing(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Which experts each token goes to: booleans (layers, L, E), the MoE layers in order.
-
-        Raises:
-            PromptError: there are no ids, or one is out of range.
-            OptionError: the model has no experts.
-        """
-        from qwen3_mlx.experts.routing import routed
-
-        ids, model = checked_ids(token_ids, self._parts.config.vocab_size), self._engine.model
-        return self._engine.call(lambda: routed(model, ids, KVCache(model.config)))
-
     def close(self) -> None:
-        """End running answers and the engine thread, and free the memory."""
+        """End running answers and the engine thread, and free the memory. May be called twice.
+
+        >>> model = load("tiny")
+        >>> model.close()
+        """
         self._closing()
 
     def __enter__(self) -> Qwen3:

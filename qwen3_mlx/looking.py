@@ -1,42 +1,116 @@
-"""Looking inside a model: what it predicts at each position, and whether ids can be looked at."""
+"""Looking inside a model: prompts as it reads them, and what it predicts at each position."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.errors import PromptError
+from qwen3_mlx.interface import Message
+from qwen3_mlx.loading import Parts
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["checked_ids", "logits_of"]
+__all__ = ["Looking"]
 
 
-def checked_ids(token_ids: Sequence[int], size: int) -> list[int]:
-    """The ids as a list.
+class Looking:
+    """What can be seen of a loaded model."""
 
-    Raises:
-        PromptError: there are none, or one is no id of a vocabulary of this size.
-    """
-    ids = list(token_ids)
-    wrong = [each for each in ids if not 0 <= each < size]
-    if not ids or wrong:
-        raise PromptError(
-            f"token ids must be from 0 to {size - 1}, got {wrong[0]}"
-            if wrong
-            else "there are no token ids to look at"
-        )
-    return ids
+    _parts: Parts
+    _engine: Engine
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> str:
+        """The exact prompt text that the model would read for these messages.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     prompt = model.render([{"role": "user", "content": "hi"}])
+        >>> prompt.endswith("<|im_start|>assistant\\n")
+        True
+
+        Raises:
+            PromptError: the messages are malformed, or the model has no chat template.
+        """
+        return self._parts.template.render(messages, tools=tools, thinking=thinking)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; control tokens that it spells become control tokens.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     print(len(model.encode("<|im_end|>")))
+        1
+        """
+        return self._parts.tokenizer.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, special tokens left out.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     print(model.decode(model.encode("hello<|im_end|>")))
+        hello
+        """
+        return self._parts.tokenizer.decode(ids)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """What the model predicts after each token: float32 (L, V), nothing masked.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     rows = model.logits(model.encode("1 + 1 ="))
+        >>> rows.dtype.name, rows.ndim
+        ('float32', 2)
+
+        Raises:
+            PromptError: there are no ids, or one is out of range.
+        """
+        ids, model = self._checked(token_ids), self._engine.model
+        return self._engine.call(lambda: _logits(model, ids))
+
+    def routing(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Which experts each token goes to: booleans (layers, L, E), the MoE layers in order.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     chosen = model.routing(model.encode("1 + 1 ="))
+        >>> chosen.dtype.name, chosen.shape[-1]
+        ('bool', 16)
+
+        Raises:
+            PromptError: there are no ids, or one is out of range.
+            OptionError: the model has no experts.
+        """
+        from qwen3_mlx.experts.routing import routed
+
+        ids, model = self._checked(token_ids), self._engine.model
+        return self._engine.call(lambda: routed(model, ids, KVCache(model.config)))
+
+    def _checked(self, token_ids: Sequence[int]) -> list[int]:
+        ids, size = list(token_ids), self._parts.config.vocab_size
+        if not ids:
+            raise PromptError("there are no token ids to look at")
+        wrong = [each for each in ids if not 0 <= each < size]
+        if wrong:
+            raise PromptError(f"token ids must be from 0 to {size - 1}, got {wrong[0]}")
+        return ids
 
 
-def logits_of(model: Qwen3Model, ids: Sequence[int]) -> np.ndarray:
-    """What the model predicts after each id: float32 (L, V); on the engine thread."""
+def _logits(model: Qwen3Model, ids: list[int]) -> np.ndarray:
+    """On the engine thread."""
     import numpy as np
 
-    hidden = model.hidden(mx.array([list(ids)]), KVCache(model.config))
+    hidden = model.hidden(mx.array([ids]), KVCache(model.config))
     return np.array(model.logits(hidden)[0].astype(mx.float32))

@@ -76,8 +76,7 @@ class Prompts:
         elif budget == 0:
             thinking = False
         if drop_for is not None:
-            room = drop_for + self._tool_tokens(messages, thinking, tools)
-            messages, dropped = self._without_oldest(messages, thinking, room)
+            messages, dropped = self._without_oldest(messages, thinking, tools, drop_for)
             notices += dropped
         ids = self._ids(messages, thinking, tools)
         turns = sum(message["role"] == "user" for message in messages)
@@ -130,26 +129,19 @@ class Prompts:
             messages, self._tokenizer, tools=tools or None, thinking=thinking
         )
 
-    def _tool_tokens(
+    def _without_oldest(
         self,
-        messages: Sequence[Message],
+        messages: list[Message],
         thinking: bool | None,
         tools: Sequence[Mapping[str, Any]],
-    ) -> int:
-        """How much longer the tools make the prompt."""
-        if not tools:
-            return 0
-        return len(self._ids(messages, thinking, tools)) - len(self._ids(messages, thinking))
-
-    def _without_oldest(
-        self, messages: list[Message], thinking: bool | None, room: int
+        room: int,
     ) -> tuple[list[Message], list[str]]:
         """The conversation without as many old turns as it takes, and the notice of it.
 
         A turn begins with a user's message. System messages at the start and the last turn
         stay in any case.
         """
-        whole = len(self._ids(messages, thinking))
+        whole = len(self._ids(messages, thinking, tools))
         turns = [place for place, message in enumerate(messages) if message["role"] == "user"]
         head = messages[: turns[0]] if turns else messages
         if whole + room <= self._context or len(turns) < 2:
@@ -157,10 +149,10 @@ class Prompts:
         few, many = 1, len(turns) - 1  # so many turns go; the length falls with their number
         while few < many:
             middle = (few + many) // 2
-            length = len(self._ids([*head, *messages[turns[middle] :]], thinking))
+            length = len(self._ids([*head, *messages[turns[middle] :]], thinking, tools))
             few, many = (few, middle) if length + room <= self._context else (middle + 1, many)
         kept = [*head, *messages[turns[few] :]]
-        gone = whole - len(self._ids(kept, thinking))
+        gone = whole - len(self._ids(kept, thinking, tools))
         what = "oldest turn was" if few == 1 else f"{few} oldest turns were"
         return kept, [
             f"the {what} left out ({gone:,} tokens) to fit the context of {self._context:,}"

@@ -9,7 +9,25 @@ from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.steering import Limits
 from qwen3_mlx.text.budget import EarlyStop
 
-__all__ = ["deadline", "limits", "logprobs", "room", "room_to_make", "strings"]
+__all__ = ["deadline", "limits", "logprobs", "must_agree", "room", "room_to_make", "strings"]
+
+
+def must_agree(*, raw: bool, chat: object, form: bool, stop: object, tools: object) -> None:
+    """Refuse wishes that cannot go together; what is true or not empty is wished for.
+
+    Args:
+        chat: a system prompt, or anything about thoughts.
+        form: that the answer keeps to a grammar.
+
+    Raises:
+        OptionError: two of them cannot.
+    """
+    if raw and chat:
+        raise OptionError("a raw prompt is one text, without system prompt or thinking=")
+    if form and stop:
+        raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
+    if tools and (raw or form):
+        raise OptionError("tools go with neither a raw prompt nor a grammar: leave out one")
 
 
 def limits(
