@@ -1,8 +1,14 @@
 """What a generation tells its listener, as small frozen values.
 
 A front end drains these and holds no other connection to the engine. A generation sends
-any number of `Prefill`, `ThinkingDelta`, `ThinkingDone`, `TextDelta` and `Notice`, and then
-exactly one `Done` or `Failed`.
+any number of `Prefill`, `ThinkingDelta`, `ThinkingDone`, `TextDelta`, `Notice`, and the events
+of tool calls, and then exactly one `Done` or `Failed`.
+
+>>> from qwen3_mlx.testing import FakeModel
+>>> def words(event: Event) -> str:
+...     return event.text if isinstance(event, TextDelta) else ""
+>>> "".join(map(words, FakeModel(["It is 4."]).stream("2 + 2?")))
+'It is 4.'
 """
 
 from __future__ import annotations
@@ -51,6 +57,9 @@ class Usage:
     `thinking_tokens` are the ones sampled inside the thought, `forced_tokens` the ones that
     were put into the text to end it, and are in no other count. `cached_tokens` of the prompt
     were known from earlier texts and not read again.
+
+    >>> Usage(prompt_tokens=30, answer_tokens=5).answer_tokens
+    5
     """
 
     prompt_tokens: int = 0
@@ -62,7 +71,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds and rates; `ttft_seconds` is the time from the call to the first token."""
+    """Seconds and rates; `ttft_seconds` is the time from the call to the first token.
+
+    >>> Timing(ttft_seconds=0.2, decode_tokens_per_second=80.0).ttft_seconds
+    0.2
+    """
 
     load_seconds: float = 0.0
     ttft_seconds: float = 0.0
@@ -76,6 +89,9 @@ class TokenLogprob:
 
     `top` holds (id, text, log-probability), likeliest first. All are of the model's own
     distribution, before temperature, top-k, penalties and whatever else shapes the draw.
+
+    >>> TokenLogprob(17, "42", -0.1, top=((17, "42", -0.1), (9, "41", -3.2))).top[0][1]
+    '42'
     """
 
     token: int
@@ -86,7 +102,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model wants a function called, with these arguments; as an event, the call is whole."""
+    """The model wants a function called, with these arguments; as an event, the call is whole.
+
+    >>> ToolCall("call_1", "add", {"a": 2, "b": 3}).arguments["b"]
+    3
+    """
 
     id: str
     name: str
@@ -95,7 +115,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """A call begins; `index` counts the calls of the answer from 0."""
+    """A call begins; `index` counts the calls of the answer from 0.
+
+    >>> ToolCallStarted(0, "add").name
+    'add'
+    """
 
     index: int
     name: str
@@ -103,7 +127,11 @@ class ToolCallStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """The next piece of a call's arguments, as JSON."""
+    """The next piece of a call's arguments, as JSON.
+
+    >>> "".join(delta.text for delta in (ToolCallDelta(0, '{"a": '), ToolCallDelta(0, "2}")))
+    '{"a": 2}'
+    """
 
     index: int
     text: str
@@ -111,7 +139,11 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What came of a call: what the model is told, and whether it is an error."""
+    """What came of a call: what the model is told, and whether it is an error.
+
+    >>> ToolResult(ToolCall("call_1", "add", {"a": 2, "b": 3}), "5").content
+    '5'
+    """
 
     call: ToolCall
     content: str
@@ -132,6 +164,11 @@ class Reply:
     they were asked for; tokens that were forced into the text have none. `fits` is whether the
     answer is whole and keeps to its grammar, None where it had none to keep to. `tool_calls`
     are the functions that the model wants called.
+
+    >>> from qwen3_mlx.testing import Answer, FakeModel
+    >>> reply = FakeModel([Answer("It is 4.", thinking="2 and 2")]).ask("2 + 2?")
+    >>> reply.text, reply.thinking, reply.finish_reason
+    ('It is 4.', '2 and 2', 'stop')
     """
 
     text: str
@@ -151,7 +188,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """A model is being read: bytes so far and in all."""
+    """A model is being read: bytes so far and in all.
+
+    >>> from qwen3_mlx import load
+    >>> seen: list[Loading] = []
+    >>> load("tiny", progress=seen.append).close()
+    >>> seen[-1].done == seen[-1].total > 0
+    True
+    """
 
     done: int
     total: int
@@ -159,7 +203,11 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """The prompt is being read: tokens so far and in all."""
+    """The prompt is being read: tokens so far and in all.
+
+    >>> Prefill(512, 2048).done
+    512
+    """
 
     done: int
     total: int
@@ -167,7 +215,11 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """The next piece of the thought; `tokens` is how many the thought has so far."""
+    """The next piece of the thought; `tokens` is how many the thought has so far.
+
+    >>> ThinkingDelta("Let me see", tokens=3).text
+    'Let me see'
+    """
 
     text: str
     tokens: int
@@ -175,7 +227,11 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDone:
-    """The thought is over; what follows is the answer. `ended_by` says whose doing it was."""
+    """The thought is over; what follows is the answer. `ended_by` says whose doing it was.
+
+    >>> ThinkingDone(tokens=120, seconds=1.5, ended_by="budget").ended_by
+    'budget'
+    """
 
     tokens: int
     seconds: float
@@ -184,7 +240,12 @@ class ThinkingDone:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer; `tokens` is how many the answer has so far."""
+    """The next piece of the answer; `tokens` is how many the answer has so far.
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> [e.text for e in FakeModel(["It is 4."]).stream("2 + 2?") if isinstance(e, TextDelta)]
+    ['It', ' is', ' 4.']
+    """
 
     text: str
     tokens: int
@@ -192,28 +253,45 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the person should know: a switch that cannot work, a setting that was changed."""
+    """Something the person should know: a switch that cannot work, a setting that was changed.
+
+    >>> Notice("this model never thinks: thinking=True changes nothing").text
+    'this model never thinks: thinking=True changes nothing'
+    """
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end of a generation, also of one that was cancelled or ran out of time."""
+    """The end of a generation, also of one that was cancelled or ran out of time.
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> [*FakeModel(["It is 4."]).stream("2 + 2?")][-1].reply.text
+    'It is 4.'
+    """
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """One answer of a tool run that goes on: it made calls, whose results follow."""
+    """One answer of a tool run that goes on: it made calls, whose results follow.
+
+    >>> StepDone(Reply("", tool_calls=(ToolCall("call_1", "clock", {}),))).reply.tool_calls[0].name
+    'clock'
+    """
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The end of a generation that met a fault; `kept` is the text that had been said."""
+    """The end of a generation that met a fault; `kept` is the text that had been said.
+
+    >>> Failed(OSError("the disk is gone"), kept="It is").kept
+    'It is'
+    """
 
     error: Exception
     kept: str = ""

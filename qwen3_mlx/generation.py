@@ -62,6 +62,13 @@ class TextGeneration(Reading):
         steering: what may be drawn; by default anything.
         calls: finds tool calls in the answer; None where there are no tools.
         remember: told the ids of the calls and the thought that led to them.
+
+    >>> from qwen3_mlx import load
+    >>> with load("tiny") as model:
+    ...     generation = model.stream("What is 12 + 30?", thinking=False, seed=1)
+    ...     events = [type(event).__name__ for event in generation]
+    >>> events[0], events[-1]
+    ('Prefill', 'Done')
     """
 
     def __init__(
@@ -112,7 +119,15 @@ class TextGeneration(Reading):
     # For whoever reads, on any thread.
 
     def cancel(self) -> None:
-        """End within one token; what was said is kept and comes with `Done`."""
+        """End within one token; what was said is kept and comes with `Done`.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     generation = model.stream("Count.", min_thinking=1000, loop_guard=False)
+        ...     generation.cancel()
+        ...     print(generation.result().finish_reason)
+        cancelled
+        """
         if self.request is not None:
             self.request.cancelled = True
 
@@ -120,6 +135,13 @@ class TextGeneration(Reading):
         """End the thought within one token, and answer from what has been thought.
 
         A thought that has not begun yet ends as it begins; in an answer nothing happens.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     generation = model.stream("2 + 2?", min_thinking=1000, loop_guard=False, seed=1)
+        ...     generation.answer_now()
+        ...     print(generation.result().thought_ended_by)
+        user
         """
         self._answer_now = True
 
@@ -128,6 +150,13 @@ class TextGeneration(Reading):
 
         Raises:
             OptionError: the thought of this answer has no such token as `</think>`.
+
+        >>> from qwen3_mlx import load
+        >>> with load("tiny") as model:
+        ...     generation = model.stream("2 + 2?", min_thinking=10, max_tokens=400, seed=1)
+        ...     generation.think_more(20)
+        ...     print(generation.result().usage.thinking_tokens >= 10)
+        True
         """
         if self._parser is None or self._tokenizer.think_close_id is None:
             raise OptionError("this answer has no thought that could be held open")

@@ -1,4 +1,10 @@
-"""What a front end may ask of a model; the real one and the scripted one both answer to it."""
+"""What a front end may ask of a model; the real one and the scripted one both answer to it.
+
+>>> from qwen3_mlx.testing import FakeModel
+>>> question: Message = {"role": "user", "content": "2 + 2?"}
+>>> FakeModel(["It is 4."]).ask([question]).text
+'It is 4.'
+"""
 
 from __future__ import annotations
 
@@ -26,6 +32,10 @@ class Sampling:
     """How the next token is drawn. `None` means: as the checkpoint and the mode say.
 
     The order is penalties, temperature, top_k, top_p, min_p. `temperature=0` is greedy.
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> FakeModel(["4"]).ask("2 + 2?", sampling=Sampling(temperature=0)).text
+    '4'
     """
 
     temperature: float | None = None
@@ -68,6 +78,11 @@ class ModelInfo:
 
     `family` is "hybrid", "thinking", "instruct", "coder" or "base"; `planned_bytes` what the
     memory plan reckons with for the whole context, 0 where there is no plan.
+
+    >>> from qwen3_mlx.testing import FakeModel
+    >>> info = FakeModel([]).info
+    >>> info.context, info.can_think
+    (32768, True)
     """
 
     name: str

@@ -24,6 +24,10 @@ class ExpertStats:
     `syncs_per_token` (times that the host waited for a router). `read_amplification` is bytes
     read over bytes used. `stall_seconds` is the time spent waiting for the disk, and
     `governor` says what the governor chose.
+
+    >>> stats = ExpertStats(slots=(64, 64), resident_fraction=0.5, hit_rate=0.9)
+    >>> f"{stats.hit_rate:.0%} of the experts were in memory"
+    '90% of the experts were in memory'
     """
 
     slots: tuple[int, ...] = ()
