@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -190,19 +191,26 @@ def official_like() -> EarlyStopCase:
 def test_answer_now_from_another_thread(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [*model.encode(ANSWER), end(model)]
     scripted(model, monkeypatch, model.encode("<think>" + THOUGHT), answer)
+    go = held(model, monkeypatch)
     generation = model.stream("?")
-    told = at_call = 0
-    for event in generation:
-        if isinstance(event, ThinkingDelta):
-            told += 1
-            if told == 20:
-                generation.answer_now()
-                at_call = generation._thinking_tokens
+    thinks, told = threading.Event(), threading.Event()
+    end_thought = generation._end_thought
+
+    def and_wait(token: int) -> object:
+        if generation._thinking_tokens == 20:
+            thinks.set()
+            told.wait(60)
+        return end_thought(token)
+
+    monkeypatch.setattr(generation, "_end_thought", and_wait)
+    go()
+    assert thinks.wait(60)
+    generation.answer_now()
+    told.set()
     reply = generation.result()
 
     assert (reply.text, reply.thought_ended_by) == (ANSWER, "user")
-    assert THOUGHT.strip().startswith(reply.thinking)
-    assert at_call <= reply.usage.thinking_tokens <= at_call + 2
+    assert (reply.thinking, reply.usage.thinking_tokens) == (THOUGHT[:20].strip("\n"), 20)
 
 
 def test_answer_now_before_the_thought_and_in_the_answer(

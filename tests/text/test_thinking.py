@@ -190,13 +190,14 @@ def parse(
     return thinking, answer, segments
 
 
-def check(case: Case, by_id: bool, cuts: set[int]) -> None:
+def outcome(case: Case, by_id: bool, cuts: set[int]) -> tuple[str, str]:
+    """Thought and answer of the reply, cut at these places."""
     pieces = pieces_of(case.reply, cuts, by_id)
     thinking, answer, segments = parse(pieces, by_id, case.opened)
-    assert (thinking, answer) == (case.thinking, case.answer)
     assert all(segment.text for segment in segments)
     kinds = [segment.kind for segment in segments]
     assert kinds == sorted(kinds, reverse=True)  # first the thought, then the text
+    return thinking, answer
 
 
 def test_the_table_is_long_enough() -> None:
@@ -205,16 +206,16 @@ def test_the_table_is_long_enough() -> None:
 
 @pytest.mark.parametrize(("case", "by_id"), EVERY, ids=NAMES)
 def test_table(case: Case, by_id: bool) -> None:
-    check(case, by_id, set())
-    check(case, by_id, set(range(len(case.reply))))
-    for place in range(len(case.reply)):
-        check(case, by_id, {place})
+    places = range(len(case.reply))
+    for cuts in (set[int](), set(places), *({place} for place in places)):
+        assert outcome(case, by_id, cuts) == (case.thinking, case.answer)
 
 
 @given(st.sampled_from(EVERY), st.sets(st.integers(1, 60)))
 @settings(max_examples=150, deadline=None)
 def test_every_split_gives_the_same(chosen: tuple[Case, bool], cuts: set[int]) -> None:
-    check(*chosen, cuts)
+    case, by_id = chosen
+    assert outcome(case, by_id, cuts) == (case.thinking, case.answer)
 
 
 def reference(reply: str, opened: bool) -> tuple[str, str]:
