@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import mlx.core as mx
@@ -24,6 +25,7 @@ from qwen3_mlx.engine.idle import IdleReader
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.engine.request import Force, Request, Stop
+from qwen3_mlx.engine.threads import EngineThread
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -74,10 +76,7 @@ class Engine:
         self._prefixes: PrefixTree
         self._idle: IdleReader
         ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run, args=([load], ready), name="qwen3-mlx engine", daemon=True
-        )
-        self._thread.start()
+        self._thread = EngineThread(partial(self._run, [load], ready))
         try:
             ready.result()
         except BaseException:  # also a Ctrl-C: what is still being loaded then ends by itself
@@ -144,10 +143,9 @@ class Engine:
         return self._prefix_bytes
 
     def close(self) -> None:
-        """Cancel what runs, end the thread and let the weights go. May be called twice."""
+        """Cancel what runs, let the weights and the thread go. May be called twice."""
         self._shut()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._thread.join()
 
     def _shut(self) -> None:
         with self._door:
@@ -167,7 +165,7 @@ class Engine:
 
     def _run(self, loads: list[Callable[[], Qwen3Model]], ready: Future[None]) -> None:
         try:
-            self._model = loads.pop()()  # a thread holds its arguments as long as it runs
+            self._model = loads.pop()()  # a call holds its arguments as long as it runs
             self._start_afresh()
         except BaseException as error:
             ready.set_exception(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 import weakref
@@ -207,12 +208,27 @@ def test_a_model_that_cannot_be_loaded_leaves_no_thread() -> None:
     def broken() -> Qwen3Model:
         raise ValueError("no such weights")
 
-    before = set(threading.enumerate())
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no such weights"):
+            Engine(broken, VOCAB)
+    before = threading.active_count()
     with pytest.raises(ValueError, match="no such weights"):
         Engine(broken, VOCAB)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=60)
-        assert not thread.is_alive()
+    assert threading.active_count() <= before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux lists all threads")
+def test_engines_in_turn_share_a_thread_and_what_mlx_keeps_for_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m", dtype="F32")
+
+    def once() -> int:
+        engine = Engine(partial(load, folder), VOCAB)
+        alone(engine, 1)
+        engine.close()
+        return len(os.listdir("/proc/self/task"))
+
+    once()
+    assert once() == once() == once()
 
 
 def test_closing_cancels_what_runs_and_refuses_more(tmp_path: Path) -> None:

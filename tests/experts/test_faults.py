@@ -248,6 +248,7 @@ def layer_files() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed by Linux")
 def test_closing_gives_back_files_and_threads(records: Path) -> None:
+    qwen3_mlx.load("tiny").close()  # the engine's thread stays for the next one
     files, threads = layer_files(), set(threading.enumerate())
     model = qwen3_mlx.load(str(records), slots=6, context=256, experts={"governor": "threads"})
     ask(model)
