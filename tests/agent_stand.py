@@ -6,8 +6,11 @@ with agent(lambda call: call.prompt.upper()) as server: …     # server.model i
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +19,10 @@ from qwen3_mlx_app.agent.holder import Holder
 from qwen3_mlx_app.agent.identity import Identity
 from qwen3_mlx_app.agent.server import Server
 
-__all__ = ["Stand", "agent", "descriptors"]
+__all__ = ["Stand", "agent", "descriptors", "until", "where_signal_is"]
+
+#: What never happens is given up after so long; a slow machine takes part of it.
+_PATIENCE = 120.0
 
 
 class Stand(Server):
@@ -45,8 +51,27 @@ def agent(tape: Any = lambda call: call.prompt.upper(), **options: Any) -> Itera
         yield server
     finally:
         server.stop()
-        thread.join(timeout=10)
+        thread.join(timeout=_PATIENCE)
         assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread or process."""
+    end = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def where_signal_is(how: signal.Handlers, number: signal.Signals) -> list[str]:
+    """Words before a command that begin it with a signal ignored, or heard.
+
+    Jobs in the background of a script ignore interrupts, and so do their children; `preexec_fn`
+    would do this too, and is not safe beside threads.
+    """
+    code = "import os, signal, sys; a = sys.argv; signal.signal(int(a[2]), int(a[1])); "
+    code += "os.execv(a[3], a[3:])"
+    return [sys.executable, "-c", code, str(int(how)), str(int(number))]
 
 
 def descriptors() -> int:

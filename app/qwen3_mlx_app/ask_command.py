@@ -224,7 +224,7 @@ def _listen(answer: Answer, *, streams: bool) -> tuple[dict[str, Any], bool]:
                 return event["reply"], interrupted
             if event["event"] == "Failed":
                 raise link.error_of(event["error"])
-    except BrokenPipeError:
+    except OSError:  # nobody takes the answer
         answer.cancel()
         raise
     finally:

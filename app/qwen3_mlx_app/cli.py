@@ -51,18 +51,41 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    _open_streams()
     try:
-        args = _parser(argv).parse_args(argv)
-        return int(args.run(args))
+        try:
+            args = _parser(argv).parse_args(argv)
+            return int(args.run(args))
+        finally:
+            sys.stdout.flush()  # here, where a reader that has left can still be told apart
     except Qwen3Error as error:
         print(f"qwen3-mlx: {error}", file=sys.stderr)
         return 1 if isinstance(error, EngineError) else 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader has left (`… | head`). Keep Python from complaining once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has left (`… | head`)
+        _drop_stdout()
         return 141
+    except OSError as error:  # a disk that is full, a folder that others own
+        _drop_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"qwen3-mlx: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _open_streams() -> None:
+    """Where a stream was closed (`<&-`), Python has None and its number is free for any file."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _drop_stdout() -> None:
+    """Keep Python from complaining once more at exit, where nobody takes the output."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def full_parser() -> argparse.ArgumentParser:

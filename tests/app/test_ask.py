@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from agent_stand import agent
 from checkpoints import write_checkpoint
 
 from qwen3_mlx_app.cli import main
+
+CLI = [sys.executable, "-m", "qwen3_mlx_app.cli"]
+
+
+def bash(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a line, in which "$@" is `qwen3-mlx`."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}", "bash", *CLI],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ | variables,
+    )  # fmt: skip
 
 
 class _Pipe(io.TextIOWrapper):
@@ -160,12 +172,37 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_quietly(model: str) -> None:
-    command = f"{sys.executable} -m qwen3_mlx_app.cli ask -m {model} --seed 1 hi | head -c 1"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, stdin=subprocess.DEVNULL
-    )
-    assert done.stderr == b""
+    done = bash('"$@" ask -m "$MODEL" --seed 1 hi | head -c 1', MODEL=model)
+    assert (done.stderr, len(done.stdout)) == ("", 1)
     assert done.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("words", ["--help", "completion bash", "fit 4b"])
+def test_a_reader_that_takes_nothing_ends_it_quietly(words: str) -> None:
+    """Text that is still in the buffer when the command ends, as with `… | true`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as output:
+        done = subprocess.run(
+            [*CLI, *words.split()], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
+        )
+    assert done.stderr == b""
+    assert done.returncode in (0, 141)  # argparse itself passes over it
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with agent():
+        done = bash('"$@" ask -m tiny hi >/dev/full')
+    assert (done.returncode, done.stderr) == (2, "qwen3-mlx: No space left on device\n")
+
+
+def test_streams_that_are_closed() -> None:
+    with agent():
+        for closed, stdout in (("<&-", "HI\n"), (">&-", ""), ("2>&-", "HI\n")):
+            done = bash(f'"$@" ask -m tiny hi {closed} {"" if "<" in closed else "</dev/null"}')
+            assert (done.returncode, done.stdout, done.stderr) == (0, stdout, "")
 
 
 def test_a_budget_on_the_command_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:
