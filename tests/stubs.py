@@ -8,16 +8,16 @@ calls()                                    # [{"argv": ["launchctl", …], "stdi
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["stub"]
+__all__ = ["program", "stub"]
 
 _PROGRAM = """\
-#!{python} -S
-import json, os, sys
+import json, sys
 read = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
 with open({calls!r}, "a") as file:
     file.write(json.dumps({{"argv": [{name!r}, *sys.argv[1:]], "stdin": read}}) + "\\n")
@@ -26,18 +26,21 @@ sys.exit({status})
 """
 
 
+def program(folder: Path, name: str, *command: str) -> None:
+    """A program that begins a command. Python's own path may be too long for a `#!` line."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    (folder / name).chmod(0o755)
+
+
 def stub(
     folder: Path, name: str, prints: str = "", status: int = 0
 ) -> Callable[[], list[dict[str, Any]]]:
     """Make a program; the function that comes back tells how it was called."""
-    folder.mkdir(exist_ok=True)
-    calls = folder / f".{name}.calls"
-    program = folder / name
-    text = _PROGRAM.format(
-        python=sys.executable, calls=str(calls), name=name, prints=prints, status=status
-    )
-    program.write_text(text)
-    program.chmod(0o755)
+    calls, script = folder / f".{name}.calls", folder / f".{name}.py"
+    program(folder, name, sys.executable, "-S", str(script))
+    text = _PROGRAM.format(calls=str(calls), name=name, prints=prints, status=status)
+    script.write_text(text, encoding="utf-8")
 
     def told() -> list[dict[str, Any]]:
         lines = calls.read_text().splitlines() if calls.exists() else []

@@ -7,19 +7,19 @@ import os
 import socket
 import stat
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_stand import agent, descriptors
+from agent_stand import agent, descriptors, until
 
 import qwen3_mlx
+from qwen3_mlx import testing
 from qwen3_mlx.errors import AgentGoneError, CheckpointError, EngineError, OptionError
 from qwen3_mlx.events import Done, Failed, Loading, Prefill, TextDelta, ThinkingDelta, ThinkingDone
-from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx.testing import Answer, FakeGeneration, FakeModel
 from qwen3_mlx.warm import link, place
 from qwen3_mlx.warm.model import WarmModel, warm_model
 from qwen3_mlx.warm.wire import PROTOCOL, Frames, pack
@@ -28,14 +28,7 @@ from qwen3_mlx_app.agent.holder import Holder
 from qwen3_mlx_app.agent.identity import Identity
 from qwen3_mlx_app.agent.log import Log
 from qwen3_mlx_app.agent.server import Busy, Server
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread, ten seconds at most."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+from qwen3_mlx_app.agent.talk import Talk
 
 
 def texts(prompt: str, **wishes: Any) -> str:
@@ -47,7 +40,7 @@ def texts(prompt: str, **wishes: Any) -> str:
 def raw() -> socket.socket:
     """A connection that says whatever a test likes."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
+    connection.settimeout(120)
     connection.connect(place.socket_path())
     return connection
 
@@ -160,8 +153,17 @@ def test_loading_is_told_and_happens_once() -> None:
     assert loads == [1]
 
 
-def test_cancel_and_answer_now_reach_the_model() -> None:
-    with agent([Answer("a b c d", pause_after=2), Answer("yes", thinking="hm " * 9)]) as server:
+def test_cancel_and_answer_now_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for_the_answer = threading.Event()
+
+    class Told(FakeGeneration):
+        def answer_now(self) -> None:
+            super().answer_now()
+            asked_for_the_answer.set()
+
+    monkeypatch.setattr(testing, "FakeGeneration", Told)
+    thinking = Answer("yes", thinking="hm " * 9, pause_after=2)
+    with agent([Answer("a b c d", pause_after=2), thinking]) as server:
         model = warm_model("tiny", {})
         assert model is not None
         generation = model.stream("hi")
@@ -170,7 +172,15 @@ def test_cancel_and_answer_now_reach_the_model() -> None:
         generation.cancel()
         assert generation.result().finish_reason == "cancelled"
         assert generation.result().text == "a b"
+
+        generation = model.stream("hi")
+        events = iter(generation)
+        assert [type(next(events)) for _ in range(3)] == [Prefill, ThinkingDelta, ThinkingDelta]
+        generation.answer_now()
+        until(lambda: asked_for_the_answer.is_set())
         server.model.go_on()
+        reply = generation.result()
+        assert (reply.thought_ended_by, reply.thinking, reply.text) == ("user", "hm hm", "yes")
 
 
 def test_a_client_that_leaves_cancels_its_answer() -> None:
@@ -221,14 +231,20 @@ def test_nonsense_is_answered_and_survived(data: bytes) -> None:
 
 def test_a_client_that_says_nothing_or_takes_nothing_is_given_up() -> None:
     with agent(lambda call: "word " * 200_000, stall_seconds=0.2) as server:
-        silent, deaf = raw(), raw()
-        deaf.sendall(pack(HELLO) + pack(ASK))
-        until(lambda: server.facts()["served"] == 1 and server.facts()["clients"] == 0)
+        silent = raw()
+        assert silent.recv(1) == b""
         silent.close()
+
+        deaf, theirs = socket.socketpair()
+        deaf.sendall(pack(HELLO) + pack(ASK))
+        theirs.settimeout(0.2)
+        Talk(Frames(theirs), server).run()
         deaf.close()
+        assert (server.facts()["served"], server.facts()["running"]) == (1, 0)
 
 
-def test_sixty_four_at_once() -> None:
+def test_sixty_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_HELLO_SECONDS", 120.0)
     with agent() as server:
         answers: dict[int, str] = {}
 
@@ -291,11 +307,19 @@ def test_the_socket_is_for_its_owner_only() -> None:
 
 
 def test_a_folder_that_is_a_link_is_not_used(tmp_path: Path) -> None:
-    os.makedirs(os.path.dirname(place.folder()))
+    os.makedirs(os.path.dirname(place.folder()), exist_ok=True)
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     os.symlink(tmp_path / "elsewhere", place.folder())
     with pytest.raises(OptionError, match="is not a folder"):
         Server(Identity("tiny", {}), Holder(lambda tell: FakeModel([])))
+    os.unlink(place.folder())
+
+
+def test_a_socket_that_cannot_be_made_is_told_and_leaves_no_lock() -> None:
+    os.mkdir(os.path.join(place.make_folder(), "agent.sock"))
+    for _ in range(2):
+        with pytest.raises(OptionError, match="the agent cannot listen: "):
+            Server(Identity("tiny", {}), Holder(lambda tell: FakeModel([])))
 
 
 def test_a_deep_home_still_has_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -303,8 +327,6 @@ def test_a_deep_home_still_has_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with agent():
         assert len(place.socket_path()) < 104
         assert texts("hi") == "HI"
-    os.unlink(os.path.join(place.folder(), "agent.lock"))
-    os.rmdir(place.folder())
 
 
 def test_a_second_agent_finds_the_first() -> None:
@@ -334,8 +356,8 @@ def test_an_idle_model_is_let_go_and_comes_back() -> None:
         now[0] = 59
         assert server.facts()["loaded"]
         now[0] = 61
-        until(lambda: not server.facts()["loaded"])
-        assert models[0].closed
+        until(lambda: models[0].closed)
+        assert not server.facts()["loaded"]
         assert texts("hi") == "two"
 
 
@@ -367,6 +389,7 @@ def test_a_client_of_another_version_has_the_agent_restart(
 ) -> None:
     """Upgraded: the old agent finishes what runs, and the client waits for the new one."""
     monkeypatch.setattr(server_module, "_installed_version", lambda: qwen3_mlx.__version__)
+    monkeypatch.setattr(link, "_RESTART_SECONDS", 120.0)
     with agent([Answer("a b c", pause_after=1)], version="0.0.1") as old:
         connection = raw()
         connection.sendall(pack({"hello": {"protocol": PROTOCOL, "version": "0.0.1"}}) + pack(ASK))
@@ -377,8 +400,7 @@ def test_a_client_of_another_version_has_the_agent_restart(
             old.model.go_on()
             until(lambda: old.outcome == "restart")
             with agent() as new:
-                until(lambda: new.facts()["served"] == 1)
-                time.sleep(0.1)
+                until(lambda: new.facts()["served"] == 1 and new.facts()["clients"] == 0)
 
         thread = threading.Thread(target=successor)
         thread.start()
@@ -430,6 +452,9 @@ def test_an_agent_that_goes_away_mid_answer_is_told() -> None:
         listener.listen(1)
         ready.set()
         connection, _ = listener.accept()
+        frames = Frames(connection)
+        while (message := frames.read()) is not None and "do" not in message:
+            pass
         connection.sendall(pack(HELLO))
         connection.sendall(pack({"event": "TextDelta", "text": "half", "tokens": 1}))
         connection.close()
@@ -438,7 +463,7 @@ def test_an_agent_that_goes_away_mid_answer_is_told() -> None:
     ready = threading.Event()
     thread = threading.Thread(target=hang_up)
     thread.start()
-    ready.wait()
+    assert ready.wait(120)
     model = WarmModel("tiny", {}, FakeModel([]).info)
     generation = model.stream("hi")
     with pytest.raises(AgentGoneError):

@@ -41,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="keep a model warm, so that answers begin at once",
         description="Keep a model warm behind a socket that only you can open.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, text, run in (
@@ -84,7 +84,8 @@ def _run(args: argparse.Namespace) -> int:
     if server is None:
         return 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: server.stop())
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup asks for
+            signal.signal(number, lambda *_: server.stop())
     print(f"agent for {identity.name} at {place.socket_path()}", file=sys.stderr)
     if server.run() == "restart":
         sys.stdout.flush()
@@ -111,9 +112,11 @@ def _server(args: argparse.Namespace, identity: Any) -> Server | None:
     try:
         return Server(identity, holder, log)
     except Busy as busy:
-        facts = _facts() or {}
-        about = f"process {facts.get('pid')}, model {facts.get('model')}"
-        if facts.get("folder") != str(identity.folder) or facts.get("load") != identity.load:
+        facts = _facts()
+        if facts is None:
+            raise OptionError(f"{busy}, and is just starting or ending: try again") from busy
+        about = f"process {facts['pid']}, model {facts['model']}"
+        if facts["folder"] != str(identity.folder) or facts["load"] != identity.load:
             raise OptionError(
                 f"{busy} ({about}): end it with `qwen3-mlx agent stop`, or use its model"
             ) from busy

@@ -70,8 +70,8 @@ class Holder:
             yield model
         finally:
             with self._lock:
-                self._users -= 1
                 self._last_used = self._clock()
+                self._users -= 1
 
     def tidy(self) -> None:
         """Let the model go if it has been idle for long. Returns at once while it loads."""

@@ -215,24 +215,40 @@ class Server:
 def _listen(tick: float) -> tuple[int, socket.socket]:
     """The lock that only one agent has, and the socket it listens at."""
     try:
-        folder = place.make_folder()
-        lock = os.open(os.path.join(folder, "agent.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = _only_lock(os.path.join(place.make_folder(), "agent.lock"))
+        try:
+            return lock, _socket(tick)
+        except BaseException:
+            os.close(lock)
+            raise
     except (place.PlaceError, OSError) as error:
         raise OptionError(f"the agent cannot listen: {error}") from error
+
+
+def _only_lock(path: str) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
         raise Busy("an agent is running already") from error
+    return lock
+
+
+def _socket(tick: float) -> socket.socket:
     path = place.socket_path()
     with suppress(FileNotFoundError):
         os.unlink(path)  # of an agent that was killed: the lock says that none is there
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.listen(128)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
     listener.settimeout(tick)
-    return lock, listener
+    return listener
 
 
 def _installed_version() -> str:

@@ -22,8 +22,8 @@ LABEL = "io.github.qwen3-mlx.agent"
 _UNIT = "qwen3-mlx-agent.service"
 #: What decides where models and files are, and how Python finds us.
 _KEPT = (
-    "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "PYTHONPATH", "QWEN3_MLX_HOME", "XDG_CACHE_HOME",
-    "XDG_DATA_HOME",
+    "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGINGFACE_HUB_CACHE",
+    "PYTHONPATH", "TRANSFORMERS_OFFLINE", "XDG_CACHE_HOME",
 )  # fmt: skip
 
 
@@ -143,7 +143,9 @@ def _systemctl(*words: str, may_fail: bool = False) -> None:
 
 def _tell(program: str, words: Sequence[str], *, may_fail: bool) -> None:
     try:
-        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise OptionError(f"{program} {words[0]} failed: {error}") from error
     if done.returncode and not may_fail:

@@ -56,8 +56,9 @@ class Talk:
         except WireError as error:
             self._refuse("malformed", str(error))
             self._desk.log(f"malformed: {error}")
-        except OSError:
-            pass  # the client has left, or said nothing for too long
+        except OSError as error:
+            if error.filename is not None:  # the model's file, not the client's socket
+                self._desk.log(f"fault: {error!r}")
         except Exception as error:
             self._desk.log(f"fault: {error!r}")
             self._refuse("fault", f"{type(error).__name__}: {error}")
