@@ -54,11 +54,13 @@ def check(folder: Path, inputs: int, kills: int) -> list[str]:
         while process.poll() is None and (goal is None or lines(out) < goal):
             time.sleep(0.001 if goal else 0.1)
         if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
+            process.wait()
             killed_at.append(lines(out))
-            if draw.random() < 0.5:  # a machine that fell over would tear the line being written
+            if draw.random() < 0.5 and out.read_bytes().endswith(b"\n"):
+                # A machine that fell over would tear the line being written.
                 with out.open("ab") as file:
-                    file.write(b'{"n": 1, "key": "to')
+                    file.write(b'{"n": %d, "key": "to' % (lines(out) + 1))
                 torn += 1
         if process.wait() not in (0, -signal.SIGKILL):
             raise SystemExit("a run failed")

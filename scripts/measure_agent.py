@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from qwen3_mlx.warm import link
 
@@ -36,6 +37,12 @@ def agent(model: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.communicate()
+
+
+def status() -> dict[str, Any]:
+    """What the agent says of itself."""
+    facts: dict[str, Any] = (link.tell({"do": "status"}) or {})["status"]
+    return facts
 
 
 def run(command: list[str], *, warm: bool = True) -> tuple[float, float]:
@@ -62,7 +69,7 @@ def measure(model: str, tokens: int, rounds: int) -> None:
                 seconds = run(command, warm=name != "cold")
                 if number:  # the first round loads the model and fills caches
                     taken[name].append(seconds)
-        facts = (link.tell({"do": "status"}) or {})["status"]
+        facts = status()
     for kind, which in (("clock", 0), ("processor", 1)):
         median = {name: statistics.median(each[which] for each in taken[name]) for name in taken}
         least = {name: min(each[which] for each in taken[name]) for name in taken}
@@ -103,9 +110,12 @@ def storm(model: str, requests: int) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(1)
-        facts = (link.tell({"do": "status"}) or {})["status"]
+        until = time.monotonic() + 60
+        while (facts := status())["running"] and time.monotonic() < until:
+            time.sleep(0.1)  # it may still hear of those that left
     print(f"{requests} requests: {answered} answered, {left} left early; agent: {facts}")
+    if answered + left != requests or facts["served"] != requests or facts["running"]:
+        raise SystemExit(1)
 
 
 def main() -> None:

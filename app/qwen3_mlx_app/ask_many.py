@@ -23,12 +23,12 @@ from qwen3_mlx_app.journal import Journal
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["Cancelled", "run_many"]
+__all__ = ["run_many"]
 
 _Line = dict[str, Any]
 
 
-class Cancelled(Exception):
+class _Cancelled(Exception):
     """The run was interrupted before this question was answered."""
 
 
@@ -58,8 +58,8 @@ def run_many(args: argparse.Namespace, wishes: Mapping[str, Any]) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for flag in ("json", "copy", "paste", "verbose"):
-        if getattr(args, flag):
+    for flag in ("json", "copy", "paste", "verbose", "save-prefix"):
+        if getattr(args, flag.replace("-", "_")):
             raise OptionError(f"--{flag} is for one question: leave it out, or --jsonl")
     if args.parallel < 1:
         raise OptionError(f"--parallel is {args.parallel}, and must be at least 1")
@@ -164,7 +164,7 @@ class _Clerk:
     def _reply(self, asked: Input) -> dict[str, Any]:
         with self._lock:
             if self._cancelled:
-                raise Cancelled
+                raise _Cancelled
             answer = Answer(self._asker, asked.prompt, asked.wishes, silent=True)
             self._running.add(answer)
         try:
@@ -173,7 +173,7 @@ class _Clerk:
             with self._lock:
                 self._running.discard(answer)
         if self._cancelled:
-            raise Cancelled
+            raise _Cancelled
         return reply
 
 

@@ -7,6 +7,7 @@ imports than the agent's own protocol when the model is there already.
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock  # threading would cost a warm answer a millisecond
 
 from qwen3_mlx.errors import AgentGoneError
 from qwen3_mlx.warm import link
@@ -33,7 +34,7 @@ _SPOKEN = ("TextDelta", "ThinkingDelta")
 
 
 class Asker:
-    """A model to ask. Use it in a `with` statement.
+    """A model to ask, from any number of threads. Use it in a `with` statement.
 
     Args:
         name: as for `qwen3_mlx.load`.
@@ -44,6 +45,7 @@ class Asker:
     def __init__(self, name: str, load: Mapping[str, Any], *, agent: bool = True) -> None:
         self.name, self._load, self._agent = name, load, agent
         self._model: Qwen3 | None = None
+        self._lock = allocate_lock()
 
     def stream(
         self, prompt: str | Sequence[Mapping[str, Any]], wishes: Mapping[str, Any]
@@ -65,19 +67,21 @@ class Asker:
 
     @property
     def model(self) -> Qwen3:
-        """The model in this process, loaded if need be."""
-        if self._model is None:
-            import qwen3_mlx
-            from qwen3_mlx_convert.fetching import fetch
+        """The model in this process, loaded if need be, once."""
+        with self._lock:
+            if self._model is None:
+                import qwen3_mlx
+                from qwen3_mlx_convert.fetching import fetch
 
-            fetch(self.name)  # a download shows its progress
-            self._model = qwen3_mlx.load(self.name, agent=False, **self._load)
-        return self._model
+                fetch(self.name)  # a download shows its progress
+                self._model = qwen3_mlx.load(self.name, agent=False, **self._load)
+            return self._model
 
     def lost_agent(self) -> None:
         """The agent has gone: load the model here from now on."""
-        if self._agent:
-            self._agent = False
+        with self._lock:
+            lost, self._agent = self._agent, False
+        if lost:
             note("the agent went away; the model is loaded here instead")
 
     def __enter__(self) -> Asker:

@@ -30,7 +30,8 @@ class Journal:
         self._path = path
         self.keys: list[str] = []
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o666)
             try:
                 self._open()
             except BaseException:
@@ -78,7 +79,6 @@ class Journal:
             ) from error
         self._end = self._read()
         os.ftruncate(self._file, self._end)
-        os.lseek(self._file, 0, os.SEEK_END)
         os.fsync(self._file)
         folder = os.open(os.path.dirname(os.path.abspath(self._path)), os.O_RDONLY)
         try:
@@ -92,8 +92,8 @@ class Journal:
         with os.fdopen(os.dup(self._file), "rb") as lines:
             for line in lines:
                 key = _key(line, len(self.keys) + 1)
-                if key is None and (not line.endswith(b"\n") or not lines.read(1)):
-                    break  # torn, and the last
+                if key is None and _torn(line, len(self.keys) + 1) and not lines.read(1):
+                    break
                 if key is None:
                     raise OptionError(
                         f"line {len(self.keys) + 1} of {self._path} is not from `ask --jsonl`: "
@@ -114,3 +114,12 @@ def _key(line: bytes, number: int) -> str | None:
         return None
     key = value.get("key")
     return key if isinstance(key, str) else None
+
+
+def _torn(line: bytes, number: int) -> bool:
+    """Whether this may be left of the line of this number.
+
+    A file of another kind may have only one line too, which must not be cut off.
+    """
+    begins = b'{"n": %d, "key": "' % number
+    return line.startswith(begins) or begins.startswith(line) or not line.strip(b"\0")

@@ -8,18 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_stand import agent
+from agent_stand import agent, until, where_signal_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_mlx.errors import EngineError, OptionError, PromptError
-from qwen3_mlx.testing import Answer
+import qwen3_mlx
+from qwen3_mlx.errors import EngineError, OptionError
+from qwen3_mlx.testing import Answer, Call, FakeModel
 from qwen3_mlx_app.ask_inputs import from_lines
+from qwen3_mlx_app.asking import Asker
 from qwen3_mlx_app.cli import main
 from qwen3_mlx_app.journal import Journal
 
@@ -151,7 +154,14 @@ def test_another_question_model_or_option_is_no_continuation(
 
 def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
-    for text in ("my notes\nand more\n", '{"n": 2, "key": "x"}\n{"n": 3, "key": "y"}\n'):
+    for text in (
+        "my notes\nand more\n",
+        '{"n": 2, "key": "x"}\n{"n": 3, "key": "y"}\n',
+        "one line\n",
+        "no line",
+        '{"a": "whole file of JSON"}',
+        '{"n": 1, "key": "k"}\n{"n": 1, "key": "k"}\n',
+    ):
         path.write_text(text)
         with pytest.raises(OptionError, match="nothing was changed"):
             Journal(str(path))
@@ -224,6 +234,7 @@ def test_a_fault_stops_the_run_and_keeps_what_is_there(
         (["--resume", "x"], "--resume is for --jsonl"),
         (["--jsonl", "--json"], "--json is for one question"),
         (["--jsonl", "--copy"], "--copy is for one question"),
+        (["--jsonl", "--save-prefix"], "--save-prefix is for one question"),
         (["--jsonl", "--parallel", "0"], "--parallel is 0"),
         (["--jsonl", "--resume", "/no/such/folder/x"], "cannot write"),
     ],
@@ -244,28 +255,50 @@ def test_lines_are_read_as_they_come() -> None:
     assert next(lines).prompt == "one"
     last = next(lines)
     assert (last.n, "not UTF-8" in last.error) == (2, True)
-    with pytest.raises(PromptError):
-        raise PromptError(last.error)
+
+
+def test_a_model_is_loaded_once_for_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the agent goes away under four questions."""
+    loads: list[str] = []
+
+    def load(name: str, **options: Any) -> FakeModel:
+        loads.append(name)
+        time.sleep(0.05)  # long enough for the others to come
+        return FakeModel([])
+
+    monkeypatch.setattr(qwen3_mlx, "load", load, raising=False)
+    asker = Asker("tiny", {}, agent=False)
+    threads = [threading.Thread(target=lambda: asker.model) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads == ["tiny"]
 
 
 def test_killed_and_resumed_every_question_is_answered_once(tmp_path: Path) -> None:
-    """The small brother of scripts/measure_resume.py: three kills, forty questions."""
+    """The small brother of scripts/check_resume.py: three kills, forty questions."""
     questions, path = tmp_path / "in.txt", tmp_path / "out.jsonl"
     questions.write_text("".join(f"question {n}\n" for n in range(40)))
     command = [sys.executable, "-m", "qwen3_mlx_app.cli", "ask", "-m", "tiny", "--jsonl"]
-    slow = lambda call: Answer(call.prompt.upper(), tokens_per_second=300)  # noqa: E731
-    with agent(slow):
-        for lines in (5, 12, 20, None):
+    limit = [0]
+
+    def answer(call: Call) -> Answer:
+        """No more than the limit is said, so that the killer cannot be too late."""
+        holds = int(call.prompt.split()[1]) >= limit[0]
+        return Answer(call.prompt.upper(), pause_after=0 if holds else None)
+
+    with agent(answer):
+        for lines in (5, 12, 20, 1000):
+            limit[0] = lines
             with questions.open("rb") as stdin:
                 process = subprocess.Popen(
                     [*command, "--resume", str(path)], stdin=stdin, stderr=subprocess.DEVNULL
                 )
-            while lines and process.poll() is None:
-                if path.exists() and path.read_bytes().count(b"\n") >= lines:
-                    process.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.005)
-            assert process.wait(60) == (0 if lines is None else -signal.SIGKILL)
+            if lines < 40:
+                until(lambda: path.exists() and path.read_bytes().count(b"\n") == limit[0])
+                process.kill()
+            assert process.wait(300) == (-signal.SIGKILL if lines < 40 else 0)
     assert [line["n"] for line in read(path)] == [*range(1, 41)]
     assert [line["text"] for line in read(path)] == [f"QUESTION {n}" for n in range(40)]
 
@@ -273,23 +306,21 @@ def test_killed_and_resumed_every_question_is_answered_once(tmp_path: Path) -> N
 def test_interrupted_it_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "qwen3_mlx_app.cli", "ask", "-m", "tiny", "--jsonl"]
-    with agent(["one", Answer("a b c", pause_after=1)]):
+    with agent(["one", Answer("a b c", pause_after=1)]) as server:
         process = subprocess.Popen(
-            [*command, "--resume", str(path), "--parallel", "1"],
+            [*where_signal_is(signal.SIG_DFL, signal.SIGINT), *command, "--resume", str(path),
+             "--parallel", "1"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            # Jobs in the background of a script ignore it, and so do their children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(b"1\n2\n")
         process.stdin.close()
         process.stdin = None
-        while not path.exists() or path.read_bytes().count(b"\n") < 1:
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.5)  # the line is written before it is counted
+        # The second is asked when the first has been written and counted.
+        until(lambda: len(server.model.calls) == 2 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert output == b""
     assert errors == b"1 answered; the same command goes on from there\n"
+    assert [line["text"] for line in read(path)] == ["one"]
