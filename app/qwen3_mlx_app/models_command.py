@@ -12,6 +12,7 @@ from qwen3_mlx import hub
 from qwen3_mlx.catalogue import Entry, active_params, entries, format_bytes, total_params
 from qwen3_mlx.errors import Qwen3Error
 from qwen3_mlx.machines import this_machine
+from qwen3_mlx_app import options
 from qwen3_mlx_app.fit_subjects import Subject, judge, planned, stored
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="list the known models with their sizes, and the ones on this machine",
         description="List the known Qwen3 models with their sizes, and the ones on this machine.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, sizes in bytes")
     parser.set_defaults(run=run)

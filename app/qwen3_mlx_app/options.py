@@ -27,6 +27,7 @@ __all__ = [
     "add_thinking",
     "chosen_model",
     "memory",
+    "numbers",
     "sampling",
     "sampling_wishes",
     "tokens",
@@ -120,6 +121,18 @@ def tokens(text: str) -> int:
     """
     number, unit = (text[:-1], 1024) if text[-1:].lower() == "k" else (text, 1)
     return int(number) * unit
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them.
+
+    >>> numbers("16, 128")
+    (16, 128)
+
+    Raises:
+        ValueError: one is none, which argparse turns into a sentence.
+    """
+    return tuple(int(part) for part in text.split(",") if part.strip())
 
 
 def add_agent(parser: argparse.ArgumentParser) -> None:

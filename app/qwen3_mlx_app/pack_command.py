@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx_app import options
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -36,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "pack", help="store the experts of a mixture as records, which read faster",
         description=_PACK, epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )  # fmt: skip
     _add_folders(parser)
     parser.add_argument(
@@ -51,7 +52,7 @@ def add_unpack_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "unpack", help="restore the folder that was packed, byte for byte",
         description="Restore the folder that was packed, byte for byte.", epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )  # fmt: skip
     _add_folders(parser)
     parser.set_defaults(run=run, packs=False, verify=False)

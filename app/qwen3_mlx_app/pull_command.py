@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from qwen3_mlx.catalogue import format_bytes
+from qwen3_mlx_app import options
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -28,7 +29,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "again; a download that broke off, or that was stopped with ^C, goes on where it was. "
         "Every file is compared with the digest that the hub states for it.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a name such as 4b, or a hub id")
     parser.set_defaults(run=run)

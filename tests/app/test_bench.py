@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import mlx.core as mx
 import pytest
 from checkpoints import write_checkpoint
 
+from qwen3_mlx.errors import EngineError
 from qwen3_mlx.loading import read_parts, read_weights
 from qwen3_mlx.model.qwen3 import Qwen3Model
-from qwen3_mlx_app.bench import command, launches, machine
+from qwen3_mlx_app.bench import launches, machine
 from qwen3_mlx_app.bench.measure import Row, Spread
-from qwen3_mlx_app.bench.sides import prompt_ids
+from qwen3_mlx_app.bench.sides import cold_process, prompt_ids
 from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import convert
 
@@ -161,18 +161,13 @@ def test_prompts_differ_by_seed_only() -> None:
     assert all(0 <= token < 300 for token in prompt_ids(500, 300, 3))
 
 
-def test_experts_is_a_mode_where_its_module_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_page_without_a_folder_is_told_first(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = types.ModuleType("bench_experts_stand_in")
+    assert main(["bench", "-m", str(folders["dense"]), "--report", "/no/such/folder/p.md"]) == 2
+    assert "/no/such/folder is no folder: nothing was done" in capsys.readouterr().err
 
-    def add_parser(modes: Any) -> None:
-        modes.add_parser("experts").set_defaults(run=lambda args: print("experts ran") or 0)
 
-    module.add_parser = add_parser  # type: ignore[attr-defined]
-    module.__spec__ = types.SimpleNamespace(name=module.__name__)  # type: ignore[assignment]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(command, "_EXPERTS", module.__name__)
-
-    assert main(["bench", "experts"]) == 0
-    assert capsys.readouterr().out == "experts ran\n"
+def test_a_cold_start_that_fails_says_why() -> None:
+    with pytest.raises(EngineError, match="failed: it broke"):
+        cold_process([sys.executable, "-c", "raise SystemExit('it broke')"])

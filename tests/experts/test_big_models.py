@@ -69,6 +69,9 @@ def test_bench_experts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_bench_experts_refuses(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert main(["bench", "experts", "-m", str(folder)]) == 2
     assert "--memory-limit 10GB, or --slots 16" in capsys.readouterr().err
+    for flag in ("--tokens", "--rounds", "--prompt"):
+        assert main(["bench", "experts", "-m", str(folder), "--slots", "16", flag, "0"]) == 2
+        assert "at least" in capsys.readouterr().err
     assert main(["bench", "experts", "-m", str(folder), "--memory-limit", "1MB"]) == 2
     assert "pass --memory-limit" in capsys.readouterr().err
     assert main(["fit", str(folder), "--memory-limit", "1MB"]) == 2

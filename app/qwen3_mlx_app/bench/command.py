@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_mlx_app import options
+from qwen3_mlx_app import options, writing
+from qwen3_mlx_app.bench import experts
 
 if TYPE_CHECKING:
     from qwen3_mlx_app.bench.launches import Launches
@@ -32,7 +32,6 @@ examples:
 
 Both sides are in memory at once with --against.
 """
-_EXPERTS = "qwen3_mlx_app.bench_experts"
 
 
 def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -42,16 +41,16 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="measure speed, memory and launches, alone or beside mlx-lm",
         description="Measure a model on this machine, alone or beside mlx-lm.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.HelpFormatter,
     )
     parser.add_argument("-m", "--model", metavar="MODEL", help="as for `ask`")
     parser.add_argument("--against", choices=["mlx-lm"], help="measure this beside ours, in turns")
     parser.add_argument(
-        "--prompts", type=_numbers, default=(16, 128, 512), metavar="N,N",
+        "--prompts", type=options.numbers, default=(16, 128, 512), metavar="N,N",
         help="prompt lengths in tokens (16,128,512)",
     )  # fmt: skip
     parser.add_argument(
-        "--batches", type=_numbers, default=(4,), metavar="N,N",
+        "--batches", type=options.numbers, default=(4,), metavar="N,N",
         help="how many texts at once (4); 0 for none",
     )  # fmt: skip
     parser.add_argument("--generate", type=int, default=64, metavar="N", help="tokens to say (64)")
@@ -67,10 +66,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     options.add_length(parser)
     parser.add_argument("--no-cold", action="store_true", help="start no fresh processes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--plot", metavar="F.svg", help="draw speed over prompt length")
-    parser.add_argument("--report", metavar="F.md", help="write a page with everything")
+    parser.add_argument("--plot", metavar="F.svg", type=Path, help="draw speed over prompt length")
+    parser.add_argument("--report", metavar="F.md", type=Path, help="write a page with everything")
     parser.set_defaults(run=run)
-    _add_experts(parser)
+    experts.add_parser(parser.add_subparsers(metavar="experts"))
     return parser
 
 
@@ -78,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and tell; the exit status."""
     from qwen3_mlx_app.bench import report
 
+    writing.check(args.plot, args.report)
     results = _results(args)
     if args.json:
         print(json.dumps(report.as_json(results), indent=2))
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         from qwen3_mlx_app.bench.plot import draw
 
-        Path(args.plot).write_text(draw(results), encoding="utf-8")
+        writing.write(args.plot, draw(results))
     if args.report:
-        Path(args.report).write_text(report.as_page(results), encoding="utf-8")
+        writing.write(args.report, report.as_page(results))
     return 0
 
 
@@ -118,7 +118,7 @@ def _results(args: argparse.Namespace) -> Results:
         rows = measure(sides, plan, _tell)
         return Results(
             model=folder.name,
-            command=f"qwen3-mlx {' '.join(sys.argv[1:])}",
+            command=shlex.join(["qwen3-mlx", *sys.argv[1:]]),
             machine=machine.describe(),
             plan=plan,
             sides=tuple(side.name for side in sides),
@@ -166,18 +166,6 @@ def _plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
-
-
 def _tell(text: str) -> None:
     if sys.stderr.isatty():
         print(f"measuring {text}", file=sys.stderr)
-
-
-def _add_experts(parser: argparse.ArgumentParser) -> None:
-    """`bench experts`, where that module is installed, with flags of its own."""
-    if importlib.util.find_spec(_EXPERTS) is None:
-        return
-    modes = parser.add_subparsers(metavar="experts")
-    importlib.import_module(_EXPERTS).add_parser(modes)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib import metadata
 from typing import Any
 
 import mlx.core as mx
 
+from qwen3_mlx.machines import sysctl
 from qwen3_mlx.model.moe import MoE
 from qwen3_mlx.model.qwen3 import Qwen3Model
 from qwen3_mlx.version import __version__
@@ -50,6 +50,5 @@ def bytes_per_token(model: Qwen3Model, context: int) -> int:
 
 def _chip() -> str:
     if sys.platform == "darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        return sysctl("machdep.cpu.brand_string")
     return str(mx.device_info().get("device_name", platform.machine()))

@@ -37,12 +37,12 @@ class Spread:
 class Plan:
     """What to run: lengths in tokens, batches in rows."""
 
-    prompts: tuple[int, ...] = (16, 128, 512)
-    generate: int = 64
-    warm: int = 48  # tokens said, uncounted, before a test: enough for the step to be compiled
-    batches: tuple[int, ...] = (4,)
-    rounds: int = 5
-    cold: bool = True
+    prompts: tuple[int, ...]
+    generate: int
+    warm: int  # tokens said, uncounted, before a test: enough for the step to be compiled
+    batches: tuple[int, ...]
+    rounds: int
+    cold: bool
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Row:
 def measure(
     sides: Sequence[Side], plan: Plan, tell: Callable[[str], None] = lambda text: None
 ) -> list[Row]:
-    """Run the plan. The sides must not be loaded yet; they are when this returns.
+    """Run the plan. What the sides have loaded is loaded again, and there when this returns.
 
     Whatever runs first in a process compiles, caches and allocates. Each test therefore
     runs once without being counted, except for loading and cold starts, which are about that.

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from qwen3_mlx_app import svg
 from qwen3_mlx_app.bench.measure import Row
 from qwen3_mlx_app.bench.report import Results
 
@@ -48,11 +49,8 @@ def draw(results: Results) -> str:
         f"{panel}</g>\n"
         for place, panel in enumerate(panels)
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
-        f"<title>{where}</title>\n<style>{_STYLE}</style>\n{names}\n"
-        f'<text x="{width - 12}" y="18" text-anchor="end">{where}</text>\n{placed}</svg>\n'
-    )
+    machine = f'<text x="{width - 12}" y="18" text-anchor="end">{where}</text>'
+    return svg.frame(width, height, where, _STYLE, f"{names}\n{machine}\n{placed}")
 
 
 def _panel(title: str, rows: Sequence[Row], results: Results) -> str:
@@ -66,18 +64,14 @@ def _panel(title: str, rows: Sequence[Row], results: Results) -> str:
 
 
 def _line(place: int, side: str, rows: Sequence[Row], xs: Sequence[float], top: float) -> str:
+    def y(value: float) -> float:
+        return _HEIGHT * (1 - value / top)
+
     spreads = [row.spread(side) for row in rows]
-
-    def y(value: float) -> str:
-        return f"{_HEIGHT * (1 - value / top):.1f}"
-
-    path = " ".join(f"{x:.1f},{y(spread.median)}" for x, spread in zip(xs, spreads, strict=True))
-    marks = "".join(
-        f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{y(spread.low)}" y2="{y(spread.high)}"/>'
-        f'<circle class="dot" cx="{x:.1f}" cy="{y(spread.median)}" r="3"/>'
-        for x, spread in zip(xs, spreads, strict=True)
-    )
-    return f'<g class="side{place}">{marks}<polyline class="line" points="{path}"/></g>'
+    points = [
+        (x, y(each.median), y(each.low), y(each.high)) for x, each in zip(xs, spreads, strict=True)
+    ]
+    return svg.line(f"side{place}", points)
 
 
 def _grid(top: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import random
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
+from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason
 from qwen3_mlx.loading import Parts, read_parts
 from qwen3_mlx.presets import THINKING
@@ -75,18 +77,26 @@ def prompt_ids(length: int, vocab: int, seed: int) -> list[int]:
 
 
 def cold_process(command: Sequence[str], *, empty_cache: bool = False) -> float:
-    """Seconds of a whole process; with `empty_cache` nothing that MLX compiled is found."""
+    """Seconds of a whole process; with `empty_cache` nothing that MLX compiled is found.
+
+    Raises:
+        EngineError: it failed.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | {"QWEN3_MLX_HOME": scratch}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if empty_cache:  # MLX keeps compiled kernels below the temporary folder
             environment["TMPDIR"] = scratch
         began = time.perf_counter()
-        subprocess.run(
-            command, env=environment, check=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        done = subprocess.run(
+            command, env=environment, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+    if done.returncode:
+        why = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise EngineError(f"{shlex.join(command)} failed: {why[-1]}")
+    return seconds
 
 
 def cold_command(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx_app import options, writing
 
 if TYPE_CHECKING:
     from qwen3_mlx.api import Qwen3
@@ -42,14 +43,20 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "eval", help="accuracy on unseen problems by skill, mode and thinking budget",
         description="Put the examination of tiny to a model.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES, formatter_class=options.HelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", default="tiny", help="as for `ask` (tiny)")
     add("--count", type=int, default=100, metavar="N", help="problems of each skill (100 of 500)")
     add("--skills", type=_names, default=(), metavar="A,B", help="only these")
     add("--modes", type=_names, default=_MODES, metavar="A,B", help="direct, thinking or both")
-    add("--budgets", type=_numbers, default=(), metavar="N,N", help="think within these tokens too")
+    add(
+        "--budgets",
+        type=options.numbers,
+        default=(),
+        metavar="N,N",
+        help="think within these tokens too",
+    )
     add("--dtype", choices=["float32", "bfloat16", "float16"], help="compute in it")
     add("--wrong", action="store_true", help="show every wrong reply")
     add("--json", action="store_true", help="print one JSON object")
@@ -76,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         from qwen3_mlx_app.exam.curve import draw
 
-        _write(args.plot, draw(results))
+        writing.write(args.plot, draw(results))
     if args.json:
         print(json.dumps(report.as_json(results), ensure_ascii=False, indent=2))
     else:
@@ -92,9 +99,7 @@ def _check(args: argparse.Namespace) -> None:
         raise OptionError(f"--modes is {','.join(args.modes)!r}: name direct, thinking or both")
     if any(budget < 0 for budget in args.budgets):
         raise OptionError(f"a budget is a number of tokens from 0 on, not {min(args.budgets)}")
-    for path in (args.plot, args.heatmap):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise OptionError(f"{path.absolute().parent} is no folder: nothing was asked")
+    writing.check(args.plot, args.heatmap)
 
 
 def _results(model: Qwen3, problems: Sequence[Problem], args: argparse.Namespace) -> Results:
@@ -133,19 +138,8 @@ def _draw_experts(model: Qwen3, results: Results, args: argparse.Namespace) -> N
     from qwen3_mlx_app.exam.heatmap import draw
 
     results.experts = expert_use(model, next(iter(results.modes.values())))
-    _write(args.heatmap, draw(results.experts, f"{results.model}, {results.quantization}"))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}") from error
+    writing.write(args.heatmap, draw(results.experts, f"{results.model}, {results.quantization}"))
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part.strip())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from qwen3_mlx.evaluation.run import Score
+from qwen3_mlx_app import svg
 from qwen3_mlx_app.exam.report import Results, by_skill
 
 __all__ = ["draw"]
@@ -45,14 +46,13 @@ def draw(results: Results) -> str:
     )
     width, height = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM
     title = escape(f"Accuracy against the thinking budget: {results.model}, {results.quantization}")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n"
+    body = (
         f'<text x="{_LEFT}" y="24">{title}</text>\n'
         f'<g transform="translate({_LEFT} {_TOP})">{_grid()}{ticks}'
         f'<text x="{_WIDTH / 2}" y="{_HEIGHT + 36}" text-anchor="middle">'
-        f"tokens of the thought</text>\n{lines}</g></svg>\n"
+        f"tokens of the thought</text>\n{lines}</g>"
     )
+    return svg.frame(width, height, title, _STYLE, body)
 
 
 def _grid() -> str:
@@ -64,18 +64,13 @@ def _grid() -> str:
 
 
 def _line(place: int, skill: str, found: Sequence[Score | None], step: float) -> str:
-    points = [(step * number, one) for number, one in enumerate(found) if one is not None]
-    marks = "".join(
-        f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{_y(one.interval[0]):.1f}" '
-        f'y2="{_y(one.interval[1]):.1f}"/>'
-        f'<circle class="dot" cx="{x:.1f}" cy="{_y(one.share):.1f}" r="3"/>'
-        for x, one in points
-    )
-    path = " ".join(f"{x:.1f},{_y(one.share):.1f}" for x, one in points)
-    return (
-        f'<g class="c{place % 6}">{marks}<polyline class="line" points="{path}"/>'
-        f'<text x="{_WIDTH + 14}" y="{14 + 18 * place}">{escape(skill)}</text></g>\n'
-    )
+    points = [
+        (step * number, _y(one.share), _y(one.interval[0]), _y(one.interval[1]))
+        for number, one in enumerate(found)
+        if one is not None
+    ]
+    name = f'<text x="{_WIDTH + 14}" y="{14 + 18 * place}">{escape(skill)}</text>'
+    return svg.line(f"c{place % 6}", points, name) + "\n"
 
 
 def _y(share: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape
 
 from qwen3_mlx.evaluation.experts import ExpertUse, information
+from qwen3_mlx_app import svg
 
 __all__ = ["draw"]
 
@@ -48,13 +49,12 @@ def draw(use: ExpertUse, title: str) -> str:
         f'<rect class="frame" width="{experts * _CELL}" height="{len(kinds) * _CELL}"/></g>\n'
         for layer in range(layers)
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
+    body = (
         f'<text x="{_LEFT}" y="20">Expert use by skill and language: {escape(title)}</text>\n'
         f'<text x="{_LEFT}" y="36">Columns are experts; the darkest are chosen four times as '
-        f"often as the mean</text>\n{names}{blocks}</svg>\n"
+        f"often as the mean</text>\n{names}{blocks}"
     )
+    return svg.frame(width, height, escape(title), _STYLE, body)
 
 
 def _cells(use: ExpertUse, kinds: list[tuple[str, str]], layer: int) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.memory import parse_bytes
-from qwen3_mlx_app import options
+from qwen3_mlx_app import options, writing
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from qwen3_mlx.experts.trace import Trace
+    from qwen3_mlx.experts.counts import Counts
     from qwen3_mlx.loading import Weights
     from qwen3_mlx.model.qwen3 import Qwen3Model
     from qwen3_mlx.streaming import Keeper
@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "experts", help="what it costs to keep experts on disk",
         description="Decode with experts from disk and with all in memory, in turns.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES, formatter_class=options.HelpFormatter,
     )  # fmt: skip
     parser.add_argument("-m", "--model", metavar="MODEL", help="as for `ask`")
     options.add_memory(parser)
@@ -51,7 +51,9 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("--prompt", type=int, default=32, metavar="N", help="ids before them (32)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="compute in it")
     parser.add_argument("--throttle", metavar="SPEED", help="a slower disk, such as 3GB/s")
-    parser.add_argument("--policy", default="lru", help="which expert leaves (lru)")
+    parser.add_argument(
+        "--policy", choices=["lru", "lfu"], default="lru", help="which expert leaves (lru)"
+    )
     parser.add_argument(
         "--governor", choices=["auto", "inline", "threads", "overlap", "prefetch"],
         default="auto", help="how reads are made; auto measures and chooses",
@@ -72,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.memory_limit is None and args.slots is None:
         raise OptionError("say how much memory: --memory-limit 10GB, or --slots 16")
+    if min(args.tokens, args.rounds, args.prompt) < 1:
+        raise OptionError("bench experts needs 1 token, 1 round and a prompt of 1 id at least")
+    writing.check(args.trace_out)
     from qwen3_mlx.loading import open_weights
     from qwen3_mlx_convert.fetching import fetch
 
@@ -113,7 +118,7 @@ def measure(weights: Weights, args: argparse.Namespace) -> dict[str, Any]:
             streamed.round(args.tokens)
     identical = None if resident is None else resident.digests == streamed.digests
     if args.trace_out and pool.trace is not None:
-        _finish_trace(pool.trace, args.trace_out)
+        pool.trace.save(args.trace_out)
     keeper.close()
     result = _result(args, keeper, resident, streamed, identical)
     result["streamed"]["peak_bytes"] = peak
@@ -131,6 +136,7 @@ class _Side:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     tokens: int = 0
+    before: Counts | None = None  # what the pool had counted when the clocks began
     _step: Callable[[mx.array], mx.array] | None = None
     _drawn: int = 0
 
@@ -246,10 +252,6 @@ def _throttle(args: argparse.Namespace) -> Any:
     if args.throttle is None:
         return None
     return Throttle(parse_bytes(args.throttle.lower().removesuffix("/s")))
-
-
-def _finish_trace(trace: Trace, path: Path) -> None:
-    trace.save(path)
 
 
 def _replay(path: Path) -> dict[int, dict[str, float]]:
