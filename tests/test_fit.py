@@ -320,6 +320,7 @@ def test_a_folder_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["5b"], "no model is called '5b'"),
         (["org/model"], "`qwen3-mlx pull org/model` gets it"),
         (["4b", "--context", "200000"], "from 1 to 131,072: the model was trained on 32,768"),
+        (["--context", "0"], "the context is 0 tokens, and must be from 1"),
         (["4b", "--on", "ibm"], "no Mac that is known"),
         (["4b", "--memory", "lots"], "no memory of a computer"),
         (["30b-a3b", "--memory-limit", "1GB"], "pass --memory-limit"),
@@ -332,6 +333,19 @@ def test_bad_input(
 ) -> None:  # fmt: skip
     assert main(["fit", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_context_and_the_cache_that_were_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Beyond the native length YaRN goes on, which `chat` and `ask` do too."""
+    long = _json(capsys, "4b", "--context", "128k", "--on", "m4 max 128GB")
+    assert (long["context"], long["plan"]["context"]) == (131_072, 131_072)
+    packed = _json(capsys, "4b", "--context", "128k", "--kv-bits", "4", "--on", "m4 max 128GB")
+    assert packed["plan"]["kv_bytes"] * 32 == long["plan"]["kv_bytes"] * 9
+    table = _json(capsys, "--context", "200k", "--on", "m4 max 128GB")["models"]
+    contexts = {model["name"]: model["context"] for model in table}
+    assert (contexts["4b"], contexts["coder-30b-a3b"]) == (131_072, 204_800)
 
 
 def test_a_context_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

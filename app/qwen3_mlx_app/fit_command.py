@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
 from qwen3_mlx.catalogue import entries, find
-from qwen3_mlx.context import with_context
+from qwen3_mlx.context import longest_context, with_context, with_kv_bits
 from qwen3_mlx.errors import ModelNotFoundError, OptionError
 from qwen3_mlx.machines import Machine, memory_size, named, this_machine, with_memory
 from qwen3_mlx.memory import make_plan, parse_bytes
@@ -36,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "fit", help="which models fit this machine or another Mac, and how fast they would be",
         description="Weights, KV cache and work against the memory of a machine, and the speed "
         "that its bandwidth allows. No weight is read and no network is used.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES, formatter_class=options.HelpFormatter,
     )  # fmt: skip
     parser.add_argument(
         "model", metavar="MODEL", nargs="?",
@@ -63,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         if args.memory_limit is not None or args.slots is not None:
             raise OptionError("--memory-limit and --slots need a MODEL: `qwen3-mlx fit 30b-a3b …`")
-        rows = [(each, judge(each, machine, args.context)) for each in _all(args.bits)]
+        rows = [
+            (each, judge(each, machine, _context(each, args.context, cut=True)))
+            for each in (_packed(each, args.kv_bits) for each in _all(args.bits))
+        ]
         _print(args, fit_report.table(rows, machine), fit_report.table_json(rows, machine))
         return 0
-    subject = _subject(args.model, args.bits)
+    subject = _packed(_subject(args.model, args.bits), args.kv_bits)
     context = _context(subject, args.context)
     if args.memory_limit is not None or args.slots is not None:
         limit = args.memory_limit and parse_bytes(args.memory_limit)
@@ -99,21 +103,24 @@ def _machine(on: str | None, memory: str | None) -> Machine:
     return named(on if memory is None else f"{on} {memory_size(memory) >> 30}GB")
 
 
-def _context(subject: Subject, context: int | None) -> int:
-    most = subject.config.max_positions
-    if context is not None:
-        with_context(subject.config, context)  # refuses what no model can be stretched to
-    return context or min(most, DEFAULT_CONTEXT)
+def _context(subject: Subject, context: int | None, *, cut: bool = False) -> int:
+    """The tokens to reckon with; what no model can be stretched to is refused, or `cut`."""
+    if context is None:
+        return min(subject.config.max_positions, DEFAULT_CONTEXT)
+    if cut:
+        context = min(context, longest_context(subject.config))
+    with_context(subject.config, context)
+    return context
+
+
+def _packed(subject: Subject, kv_bits: int | None) -> Subject:
+    return replace(subject, config=with_kv_bits(subject.config, kv_bits))
 
 
 def _all(bits: int | None) -> list[Subject]:
     """Every model that has a short name."""
-    made = []
-    for entry in entries():
-        if entry.name == "tiny":
-            continue
-        made.append(planned(entry.name, entry.config, bits or 4))
-    return made
+    known = (entry for entry in entries() if entry.name != "tiny")
+    return [planned(entry.name, entry.config, bits or 4) for entry in known]
 
 
 def _subject(name: str, bits: int | None) -> Subject:

@@ -34,8 +34,7 @@ def judge(
     subject: Subject, machine: Machine, context: int | None, disk: float | None = None
 ) -> Fit:  # fmt: skip
     """Hold it against a machine; `context` None is a chat of 8,192 tokens."""
-    chosen = context if context is not None else DEFAULT_CONTEXT
-    tokens = min(chosen, subject.config.max_positions)
+    tokens = min(DEFAULT_CONTEXT, subject.config.max_positions) if context is None else context
     others = 0
     if machine.here:  # what is running now has its memory already
         others = sum(entry.nbytes for entry in read_book(hub.data_dir() / "memory"))
