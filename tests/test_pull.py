@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -403,6 +404,20 @@ def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (str(kept), "", ".", "..", "4b", "tiny"):
         assert main(["rm", name, "--yes"]) == 2
     assert kept.exists()
+
+
+def test_rm_asks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for said in ("n\n", "", "y\n"):  # the second is Ctrl-D
+        assert ours.exists()
+        monkeypatch.setattr("sys.stdin", Terminal(said))
+        assert main(["rm", "Qwen3-4B-q4"]) == (0 if said == "y\n" else 2)
+    assert not ours.exists()
 
 
 def test_rm_of_a_download_and_of_a_part(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes and not _agreed():
         raise OptionError("nothing was deleted: pass --yes to delete without being asked")
     for folder in folders:
-        shutil.rmtree(folder)
+        _delete(folder)
     print(f"deleted, {format_bytes(sum(sizes))} are free again")
     return 0
 
@@ -70,7 +70,22 @@ def _folders(name: str) -> list[Path]:
 
 
 def _agreed() -> bool:
-    return sys.stdin.isatty() and input("delete? [y/N] ").strip().lower() in ("y", "yes")
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return input("delete? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OptionError(
+            f"{error.filename} cannot be deleted: {error.strerror}; a part of {folder} may be left"
+        ) from error
 
 
 def _size(folder: Path) -> int:
