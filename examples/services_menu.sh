@@ -8,7 +8,7 @@
 # selected text", "Run Shell Script" with bash, input to stdin, and this file's path. Then the
 # Services menu has it, and System Settings → Keyboard → Services gives it a key.
 set -euo pipefail
-export PATH="$PATH:$HOME/.local/bin:/opt/homebrew/bin:/usr/local/bin"
+export PATH="$PATH:${HOME:-}/.local/bin:/opt/homebrew/bin:/usr/local/bin"
 names=(Shorter Friendlier "Fix spelling" "To English" "As a list")
 prompts=("Make this text shorter:" "Make this text friendlier:"
   "Correct the spelling of this text, and change nothing else:"

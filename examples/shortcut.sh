@@ -8,13 +8,15 @@
 # Input "Shortcut Input", Pass Input "to stdin", and this file's path; then "Show Result".
 # Shortcuts start with a bare PATH, so the script looks where pip and pipx put programs.
 set -uo pipefail
-export PATH="$PATH:$HOME/.local/bin:/opt/homebrew/bin:/usr/local/bin"
-if ! answer=$(qwen3-mlx ask ${QWEN3_MLX_MODEL:+-m "$QWEN3_MLX_MODEL"} --no-think "$@" 2>&1); then
+export PATH="$PATH:${HOME:-}/.local/bin:/opt/homebrew/bin:/usr/local/bin"
+errors=$(mktemp) && trap 'rm -f "$errors"' EXIT
+if ! answer=$(qwen3-mlx ask ${QWEN3_MLX_MODEL:+-m "$QWEN3_MLX_MODEL"} --no-think "$@" 2>"$errors")
+then
   if command -v osascript >/dev/null; then
     osascript -e 'on run argv' -e 'display notification (item 1 of argv) with title "Qwen3"' \
-      -e 'end run' "$answer"
+      -e 'end run' "$(cat "$errors")"
   fi
-  printf '%s\n' "$answer" >&2
+  cat "$errors" >&2
   exit 1
 fi
 printf '%s\n' "$answer"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stubs import stub
+from stubs import program, stub
 
 from qwen3_mlx.testing import Answer, FakeModel
 
@@ -19,24 +19,27 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def run(name: str, *arguments: str, stdin: str = "", status: int = 0) -> str:
-    program = [sys.executable] if name.endswith(".py") else ["bash"]
+    runner = [sys.executable] if name.endswith(".py") else ["bash"]
     done = subprocess.run(
-        [*program, str(EXAMPLES / name), *arguments],
-        input=stdin, capture_output=True, text=True, timeout=120,
+        [*runner, str(EXAMPLES / name), *arguments],
+        input=stdin, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _own_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A git hook that runs the tests names its own repository."""
+    for name in [each for each in os.environ if each.startswith("GIT_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of programs that comes first, with qwen3-mlx in it."""
     folder = tmp_path / "programs"
-    folder.mkdir()
-    (folder / "qwen3-mlx").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -m qwen3_mlx_app.cli "$@"\n'
-    )
-    (folder / "qwen3-mlx").chmod(0o755)
+    program(folder, "qwen3-mlx", sys.executable, "-m", "qwen3_mlx_app.cli")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
@@ -109,8 +112,29 @@ def test_commit_message(tmp_path: Path, programs: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "MESSAGE").read_text() == "mine\n"
 
 
+def test_commit_message_never_keeps_anybody_from_committing(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    (tmp_path / "MESSAGE").write_text("mine\n")
+    # More than a pipe holds, and no UTF-8.
+    (tmp_path / "sum.txt").write_bytes("für one two three\n".encode("latin-1") * 9_000)
+    subprocess.run(["git", "add", "sum.txt"], check=True)
+    asked = stub(programs, "qwen3-mlx", "Count\n")
+    run("commit_message.sh", "MESSAGE")
+    assert (tmp_path / "MESSAGE").read_text() == "Count\nmine\n"
+    assert "+fr one two three\n" in asked()[0]["stdin"]
+    assert 5_000 < len(asked()[0]["stdin"]) <= 6_001
+    stub(programs, "qwen3-mlx", status=2)
+    run("commit_message.sh", "MESSAGE")
+    run("commit_message.sh", status=1)
+
+
 def test_shortcut(programs: Path) -> None:
-    assert "42" in run("shortcut.sh", stdin="What is 12 + 30?")
+    answer = run("shortcut.sh", stdin="What is 12 + 30?")
+    assert "42" in answer
+    assert "tiny" not in answer  # what is said beside the answer, to a first-time user
     told = stub(programs, "osascript")
     run("shortcut.sh", "--top-p", "7", stdin="hi", status=1)
     [call] = told()
@@ -213,6 +237,11 @@ def test_shell_examples_are_good_and_short(path: Path) -> None:
     assert len(own) <= 40
     assert "On a Mac" in path.read_text() or "a Mac" in path.read_text()
     assert not [word for word in ("mapfile", "declare -A", "${,,}") if word in path.read_text()]
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert {path.name for path in EXAMPLES.iterdir() if f'"{path.name}"' not in text} == set()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
