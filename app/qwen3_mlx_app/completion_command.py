@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  source <(qwen3-mlx completion bash)                             in ~/.bashrc
-  source <(qwen3-mlx completion zsh)                              in ~/.zshrc, after compinit
-  qwen3-mlx completion fish > ~/.config/fish/completions/qwen3-mlx.fish
+  eval "$(qwen3-mlx completion bash)"           in ~/.bashrc
+  source <(qwen3-mlx completion zsh)            in ~/.zshrc, after compinit
+  qwen3-mlx completion fish | source            in ~/.config/fish/config.fish
 """
 
 
