@@ -52,7 +52,8 @@ def paste() -> str:
     Raises:
         OptionError: there is no clipboard, or it holds no text.
     """
-    done = _run(_program(_PASTE), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    done = _run(_program(_PASTE), stdout=subprocess.PIPE, **quiet)
     assert isinstance(done.stdout, bytes)
     return done.stdout.decode(errors="replace")
 

@@ -21,8 +21,11 @@ __all__ = ["Facts", "Metal", "Model", "Place", "gather"]
 
 PACKAGES = ("mlx", "mlx-lm", "numpy", "tokenizers", "jinja2", "huggingface_hub", "textual")
 #: Settings of the environment that change what happens.
-SETTINGS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
-            "QWEN3_MLX_HOME", "MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")  # fmt: skip
+SETTINGS = (
+    "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE", "QWEN3_MLX_HOME", "QWEN3_MLX_AGENT", "MLX_MAX_OPS_PER_BUFFER",
+    "MLX_MAX_MB_PER_BUFFER",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
