@@ -47,6 +47,8 @@ RECIPES: dict[str, tuple[dict[str, Any], bool]] = {
     "--mxfp4": ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, False),
     "--nvfp4": ({"bits": 4, "group_size": 16, "mode": "nvfp4"}, False),
 }
+#: How --only calls them: "q4", "q4-plain-calibrated".
+SHORT = {name.removeprefix("--").replace(" --calibrate", "-calibrated"): name for name in RECIPES}
 
 
 def lessons(seed: int, count: int) -> str:
@@ -73,7 +75,7 @@ def rows(source: Path, args: argparse.Namespace, work: Path) -> None:
         calibrate.write_text(lessons(77, 500))
     plain: tuple[float, int] | None = None
     for name, (options, calibrated) in RECIPES.items():
-        if args.only and name not in args.only:
+        if args.only and name not in map(SHORT.get, args.only):
             continue
         target = work / "out"
         report = convert(
@@ -156,7 +158,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--exam", type=int, default=0, metavar="N", help="unseen sums to set")
     parser.add_argument("--each", action="store_true", help="4 bits for each kind of matrix alone")
-    parser.add_argument("--only", nargs="+", choices=RECIPES, help="these recipes only")
+    parser.add_argument("--only", nargs="+", choices=SHORT, help="these recipes only")
     args = parser.parse_args()
     if args.each:
         print("| model | matrices | weights | KL | KL per million weights |")
