@@ -39,7 +39,8 @@ def _commands() -> list[str]:
                  for line in block.replace("\\\n", " ").splitlines()]  # fmt: skip
         lines += re.findall(r"`(qwen3-mlx [^`\s]+ [^`\n]+)`", text)
         for line in lines:
-            for command in re.split(r" \| | > | & ?|; |<\(|\)$|&& ", line):
+            typed = re.sub(r"\s{2,}#.*", "", line)
+            for command in re.split(r" \| | > | & ?|; |<\(|\)\"?$|&& ", typed):
                 place = command.find("qwen3-mlx ")
                 if place >= 0 and "…" not in command:
                     found.add(command[place:].strip())
