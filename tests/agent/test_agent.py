@@ -16,7 +16,6 @@ import pytest
 from agent_stand import agent, descriptors, until
 
 import qwen3_mlx
-from qwen3_mlx import testing
 from qwen3_mlx.errors import AgentGoneError, CheckpointError, EngineError, OptionError
 from qwen3_mlx.events import Done, Failed, Loading, Prefill, TextDelta, ThinkingDelta, ThinkingDone
 from qwen3_mlx.testing import Answer, FakeGeneration, FakeModel
@@ -154,14 +153,13 @@ def test_loading_is_told_and_happens_once() -> None:
 
 
 def test_cancel_and_answer_now_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for_the_answer = threading.Event()
+    asked_for_the_answer, answer_now = threading.Event(), FakeGeneration.answer_now
 
-    class Told(FakeGeneration):
-        def answer_now(self) -> None:
-            super().answer_now()
-            asked_for_the_answer.set()
+    def told(generation: FakeGeneration) -> None:
+        answer_now(generation)
+        asked_for_the_answer.set()
 
-    monkeypatch.setattr(testing, "FakeGeneration", Told)
+    monkeypatch.setattr(FakeGeneration, "answer_now", told)
     thinking = Answer("yes", thinking="hm " * 9, pause_after=2)
     with agent([Answer("a b c d", pause_after=2), thinking]) as server:
         model = warm_model("tiny", {})
