@@ -68,12 +68,25 @@ class Attention:
 
     def project(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Normed input (B, L, D) -> rotated q (B, H, L, C), rotated k and plain v (B, K, L, C)."""
-        B, L, _ = x.shape
-        joined = self.qkv(x).reshape(B, L, -1, self.head_dim).swapaxes(1, 2)
-        H, HK = self.heads, self.heads + self.kv_heads
-        qk = mx.fast.rms_norm(joined[:, :HK], None, self.norm_eps) * self.qk_weight
-        qk = self.rope(qk, offset)
+        joined, H, HK = self._by_head(self.qkv(x)), self.heads, self.heads + self.kv_heads
+        qk = self._turn(joined[:, :HK], self.qk_weight, offset)
         return qk[:, :H], qk[:, H:], joined[:, HK:]
+
+    def project_last(
+        self, x: mx.array, offset: int | mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """`project` with the query of the last position alone, (B, H, 1, C)."""
+        H, K = self.heads, self.kv_heads
+        kv = self._by_head(self.qkv.tail(H * self.head_dim)(x))
+        q, _, _ = self.project(x[:, -1:], offset + (x.shape[1] - 1))
+        return q, self._turn(kv[:, :K], self.qk_weight[H:], offset), kv[:, K:]
+
+    def _by_head(self, joined: mx.array) -> mx.array:
+        """(B, L, heads C) -> (B, heads, L, C)."""
+        return joined.reshape(*joined.shape[:2], -1, self.head_dim).swapaxes(1, 2)
+
+    def _turn(self, heads: mx.array, weight: mx.array, offset: int | mx.array) -> mx.array:
+        return self.rope(mx.fast.rms_norm(heads, None, self.norm_eps) * weight, offset)
 
     def attend(self, q: mx.array, held: Held, mask: mx.array | str | None) -> mx.array:
         """Mix the values: (B, H, L, C) over (B, K, S, C) -> (B, L, H C), before `out`."""

@@ -39,6 +39,9 @@ class Matrix(Protocol):
     def arrays(self) -> list[mx.array]:
         """The arrays held, for evaluation and for counting bytes."""
 
+    def tail(self, first: int) -> Matrix:
+        """The matrix that makes the outputs from `first` on; its arrays are views of these."""
+
 
 class ExpertMatrix(Protocol):
     """One matrix for each expert, applied to rows by the index of their expert."""
@@ -63,6 +66,9 @@ class Linear:
     def arrays(self) -> list[mx.array]:
         return [self.weight]
 
+    def tail(self, first: int) -> Matrix:
+        return Linear(self.weight[first:])
+
 
 class QuantizedLinear:
     """A quantised matrix: packed weight (out, in * bits / 32), scales and biases by group."""
@@ -84,6 +90,10 @@ class QuantizedLinear:
     def arrays(self) -> list[mx.array]:
         return [a for a in (self.weight, self.scales, self.biases) if a is not None]
 
+    def tail(self, first: int) -> Matrix:
+        biases = None if self.biases is None else self.biases[first:]
+        return QuantizedLinear(self.weight[first:], self.scales[first:], biases, self.how)
+
 
 class SeparateLinears:
     """Matrices that cannot be joined (different bits or groups), answering as if they were."""
@@ -98,6 +108,13 @@ class SeparateLinears:
 
     def arrays(self) -> list[mx.array]:
         return [a for part in self.parts for a in part.arrays()]
+
+    def tail(self, first: int) -> Matrix:
+        parts, left = list(self.parts), first
+        while left >= (outputs := parts[0].arrays()[0].shape[0]):
+            left -= outputs
+            del parts[0]
+        return SeparateLinears([parts[0].tail(left), *parts[1:]])
 
 
 class Embedding(Linear):

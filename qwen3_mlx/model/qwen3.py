@@ -37,10 +37,16 @@ class Block:
         self.attention, self.mlp = attention, mlp
         self.input_norm, self.mlp_norm, self.norm_eps = input_norm, mlp_norm, norm_eps
 
-    def before(self, x: mx.array, offset: int | mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        """Up to the cache: x (B, L, D) -> q (B, H, L, C), k and v (B, K, L, C)."""
+    def before(
+        self, x: mx.array, offset: int | mx.array, *, last_only: bool = False
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Up to the cache: x (B, L, D) -> q (B, H, L, C), k and v (B, K, L, C).
+
+        With `last_only` q is that of the last position, (B, H, 1, C).
+        """
         normed = mx.fast.rms_norm(x, self.input_norm, self.norm_eps)
-        return self.attention.project(normed, offset)
+        project = self.attention.project_last if last_only else self.attention.project
+        return project(normed, offset)
 
     def after(self, x: mx.array, mixed: mx.array) -> mx.array:
         """From the attention's values (B, L, H C) to the next layer's input (B, L, D)."""
@@ -118,10 +124,11 @@ class Qwen3Model:
         x = self.embedding.rows(ids)
         offset, mask = cache.offset, cache.mask(ids.shape[1])
         for layer, block in enumerate(self.blocks):
-            q, k, v = block.before(x, offset)
+            alone = last_only and ids.shape[1] > 1 and layer == len(self.blocks) - 1
+            q, k, v = block.before(x, offset, last_only=alone)
             held = cache.update(layer, k, v)
-            if last_only and ids.shape[1] > 1 and layer == len(self.blocks) - 1:
-                x, q, mask = x[:, -1:], q[:, :, -1:], None  # the last may see all before it
+            if alone:
+                x, mask = x[:, -1:], None  # the last may see all before it
             x = block.after(x, block.attention.attend(q, held, mask))
         return x
 
