@@ -17,7 +17,8 @@ from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.model import weights as weights_module
 from qwen3_mlx.model.compiled import CompiledStep
-from qwen3_mlx.model.linear import SeparateLinears
+from qwen3_mlx.model.config import Quantization
+from qwen3_mlx.model.linear import Linear, QuantizedLinear, SeparateLinears
 
 PROMPT = [(7 * n) % 300 for n in range(20)]
 
@@ -94,6 +95,18 @@ def test_loading_holds_no_layer_twice(tmp_path: Path) -> None:
 
     assert sum(array.nbytes for array in model.arrays()) >= total
     assert peak <= total * (1 + 3 / 12)
+
+
+@pytest.mark.parametrize("first", [0, 5, 8, 12])
+def test_the_tail_of_a_matrix_makes_the_tail_of_its_outputs(first: int) -> None:
+    mx.random.seed(3)
+    x, parts = mx.random.normal((3, 64)), [mx.random.normal((8, 64)) for _ in range(2)]
+    how = Quantization(group_size=32, bits=4)
+    packed = [QuantizedLinear(*mx.quantize(part, 32, 4), how) for part in parts]
+    for matrix in (Linear(parts[0]), packed[0], SeparateLinears(packed)):
+        whole = matrix(x)
+        at = first % whole.shape[1]
+        assert mx.array_equal(matrix.tail(at)(x), whole[:, at:])
 
 
 @pytest.mark.parametrize("moe", [False, True])
