@@ -15,6 +15,7 @@ from qwen3_mlx import places
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.interface import Sampling
 from qwen3_mlx_app import options
+from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
         wishes = {} if plain else read_settings(_settings_path())[0].memory()
         load = _loader(name, wishes | _memory_flags(args), remember=bool(args.model))
     if plain:
+        if args.plain:  # a script that reads a pipe gets the same words everywhere
+            language.use(read_settings(_settings_path())[0].language)
         return _run_plain(_session(args, load, Settings()), hint)
     return _run_screen(args, load, name, hint)
 
@@ -125,13 +128,12 @@ def _run_plain(session: Session, hint: str) -> int:
         # A pipe may hold anything; a stray byte should cost one character, not the chat.
         sys.stdin.reconfigure(errors="replace")
     if hint:
-        print(f"note: {hint}", file=sys.stderr)
+        print(language.t("note: ") + language.t(hint), file=sys.stderr)
     return PlainChat(session, sys.stdin, sys.stdout).run()
 
 
 def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) -> int:
     """The app. What is written to file descriptor 2 meanwhile goes to a log."""
-    from qwen3_mlx_app.tui import language
     from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
     path = _settings_path()
@@ -203,7 +205,7 @@ def _store(args: argparse.Namespace) -> tuple[Store | None, str]:
     from qwen3_mlx_app.tui.store import Store, StoreError
 
     if args.private:
-        return None, "--private was given"
+        return None, language.t("--private was given")
     if not args.plain and not _on_screen():
         return None, ""
     try:

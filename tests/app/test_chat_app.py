@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from driving import ANSWER, Clock, ask, drawn, full_answer, make_app, press, ready, say, wait_until
+from driving import (
+    ANSWER,
+    Clock,
+    ask,
+    closed,
+    drawn,
+    full_answer,
+    make_app,
+    opened,
+    press,
+    ready,
+    say,
+    settled,
+    told,
+    wait_until,
+)
+from textual.command import CommandPalette
 from textual.widgets import Markdown, Static
+from textual.widgets._toast import Toast
 
 from qwen3_mlx.errors import EngineError, ModelNotFoundError
 from qwen3_mlx.interface import ModelInfo, Sampling
@@ -30,10 +47,6 @@ def shown(app: ChatApp, selector: str) -> str:
 def shown_last(app: ChatApp, selector: str) -> str:
     """The text of the newest widget that answers to a selector."""
     return str(app.chat.query(selector).last(Static).render())
-
-
-def notifications(app: ChatApp) -> list[str]:
-    return [notification.message for notification in app._notifications]
 
 
 async def test_enter_asks_and_the_answer_is_drawn() -> None:
@@ -66,8 +79,7 @@ async def test_letters_and_enter_in_one_burst_are_one_message() -> None:
         await ready(pilot, app)
         for key in ["y", "o", "enter"]:
             app.simulate_key(key)
-        await wait_until(pilot, lambda: bool(app.session.state.turns))
-        await drawn(pilot, app)
+        await wait_until(pilot, lambda: app.session.state.last_answer == "hi")
     assert model.calls[0].prompt == "yo"
 
 
@@ -78,7 +90,7 @@ async def test_new_lines_by_ctrl_j_and_shift_enter() -> None:
         await press(app, "a", "ctrl+j", "b", "shift+enter", "c")
         assert app.chat.composer.text == "a\nb\nc"
         await press(app, "enter")
-        await drawn(pilot, app)
+        await wait_until(pilot, lambda: app.session.state.last_answer == "ok")
         assert app.session.state.turns[0].user == "a\nb\nc"
         await say(app, " ")
         assert len(app.session.state.turns) == 1
@@ -115,7 +127,7 @@ async def test_esc_unqueues_first_then_stops_and_keeps_the_text() -> None:
         await say(app, "and then?")
         await say(app, "and when?")
         assert app.session.state.queued == "and then?\nand when?"
-        assert "and then?" in shown(app, "QueueChip")
+        await wait_until(pilot, lambda: "and then?" in shown(app, "QueueChip"))
         await press(app, "escape")
         assert app.session.state.queued is None
         assert app.chat.composer.text == "and then?\nand when?"
@@ -134,7 +146,7 @@ async def test_a_queued_message_is_asked_when_the_answer_ends() -> None:
         await ready(pilot, app)
         await say(app, "go")
         await say(app, "next")
-        assert app.chat.query_one(QueueChip).display
+        await wait_until(pilot, lambda: app.chat.query_one(QueueChip).display)
         model.go_on()
         await wait_until(pilot, lambda: len(app.session.state.turns) == 2)
         await drawn(pilot, app)
@@ -148,11 +160,11 @@ async def test_ctrl_t_switches_thinking() -> None:
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+t")
-        assert shown(app, "#pill") == "NO THINK"
+        await wait_until(pilot, lambda: shown(app, "#pill") == "NO THINK")
         await ask(pilot, app, "quick")
         assert not app.chat.query(Thought)
         await press(app, "ctrl+t")
-        assert shown(app, "#pill") == "THINK"
+        await wait_until(pilot, lambda: shown(app, "#pill") == "THINK")
     assert model.calls[0].thinking is False
 
 
@@ -165,7 +177,7 @@ async def test_a_model_with_one_mode_says_so(can_think: bool) -> None:
         await ready(pilot, app)
         await press(app, "ctrl+t")
         assert app.session.state.thinking is can_think
-        assert "Q " in notifications(app)[-1]
+        await wait_until(pilot, lambda: "Q " in told(app))
         await ask(pilot, app, "hi")
     assert model.calls[0].thinking is None
 
@@ -176,9 +188,10 @@ async def test_ctrl_r_answers_anew_beside_the_old_answer() -> None:
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+r")
-        assert "nothing was asked" in notifications(app)[-1]
+        await wait_until(pilot, lambda: "nothing was asked" in told(app))
         await ask(pilot, app, "hi")
         await press(app, "ctrl+r")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "good")
         await drawn(pilot, app)
         assert [turn.answer for turn in app.session.state.turns] == ["good"]
         assert len(app.chat.query(Markdown)) == 1
@@ -195,7 +208,7 @@ async def test_ctrl_n_starts_anew_also_in_the_middle_of_an_answer() -> None:
         await wait_until(pilot, lambda: app.session.state.turns[0].answer != "")
         await press(app, "ctrl+n")
         assert app.session.state.turns == []
-        assert app.chat.query_one(Welcome).display
+        await wait_until(pilot, lambda: app.chat.query_one(Welcome).display)
         await ask(pilot, app, "again")
         assert [turn.answer for turn in app.session.state.turns] == ["fresh"]
     assert len(model.calls[1].messages) == 1
@@ -203,15 +216,15 @@ async def test_ctrl_n_starts_anew_also_in_the_middle_of_an_answer() -> None:
 
 async def test_ctrl_y_copies_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[str] = []
-    monkeypatch.setattr("qwen3_mlx_app.tui.screens.turns.copy_with_pbcopy", copied.append)
+    monkeypatch.setattr("qwen3_mlx_app.tui.screens.turns.copy_to_system", copied.append)
     app = make_app(FakeModel(["the answer"]))
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+y")
-        assert "no answer" in notifications(app)[-1]
+        await wait_until(pilot, lambda: "no answer" in told(app))
         await ask(pilot, app, "hi")
         await press(app, "ctrl+y")
-        assert app.clipboard == "the answer"
+        await wait_until(pilot, lambda: app.clipboard == "the answer")
         await wait_until(pilot, lambda: copied == ["the answer"])
 
 
@@ -224,13 +237,13 @@ async def test_ctrl_f_shows_thoughts_in_three_ways_and_remembers() -> None:
         assert not body.display
         assert "Thought 14s" in shown(app, ".thought-title")
         await press(app, "ctrl+f")
-        assert body.display
+        await wait_until(pilot, lambda: body.display)
         await press(app, "ctrl+f")
-        assert not body.display
+        await wait_until(pilot, lambda: not body.display)
         await say(app, "more")
         await wait_until(pilot, lambda: app.session.state.turns[-1].thought_tokens == 9)
-        await wait_until(pilot, lambda: len(app.chat.query(Thought)) == 2)
         await wait_until(pilot, lambda: "9 tokens" in shown_last(app, ".thought-title"))
+        assert len(app.chat.query(Thought)) == 2
         assert not app.chat.query(".thought-body").last().display
         await press(app, "ctrl+f")
         await wait_until(pilot, lambda: app.chat.query(".thought-body").last().display)
@@ -242,10 +255,12 @@ async def test_a_click_opens_one_thought() -> None:
     async with app.run_test(size=(90, 40)) as pilot:
         await ready(pilot, app)
         await ask(pilot, app, "hi")
+        body = app.chat.query_one(".thought-body")
         assert await pilot.click(".thought-title")
-        assert app.chat.query_one(".thought-body").display
+        await wait_until(pilot, lambda: body.display)
+        await settled(pilot, app)
         assert await pilot.click(".thought-title")
-        assert not app.chat.query_one(".thought-body").display
+        await wait_until(pilot, lambda: not body.display)
         await wait_until(pilot, lambda: app.chat.composer.has_focus)
 
 
@@ -259,7 +274,7 @@ async def test_the_thought_is_timed_by_the_clock() -> None:
         await wait_until(pilot, lambda: bool(app.chat.query(Thought)))
         clock.now = 11.0
         await wait_until(pilot, lambda: "Thinking 11s" in shown(app, ".thought-title"))
-        assert app.chat.query_one(".thought-body").display
+        await wait_until(pilot, lambda: app.chat.query_one(".thought-body").display)
         model.go_on()
         await drawn(pilot, app)
         assert not app.chat.query_one(".thought-body").display
@@ -271,14 +286,14 @@ async def test_f1_lists_every_key_and_command_and_closes() -> None:
         await ready(pilot, app)
         for close in ["escape", "f1", "q"]:
             await press(app, "f1")
-            await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            await opened(pilot, app, HelpScreen)
             text = "\n".join(str(static.render()) for static in app.screen.query(Static))
             assert all(command.usage in text for command in COMMANDS)
             assert all(
                 key in text for key in ["^t", "^r", "^n", "^y", "^f", "F1", "^q", "esc", "⏎"]
             )
             await press(app, close)
-            await wait_until(pilot, lambda: app.screen is app.chat)
+            await closed(pilot, app)
 
 
 async def test_ctrl_q_quits_and_closes_the_model() -> None:
@@ -314,7 +329,7 @@ async def test_the_slash_commands() -> None:
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await say(app, "/no_think")
-        assert shown(app, "#pill") == "NO THINK"
+        await wait_until(pilot, lambda: shown(app, "#pill") == "NO THINK")
         await ask(pilot, app, "/think just once")
         assert (model.calls[0].thinking, model.calls[0].prompt) == (True, "just once")
         assert not app.session.state.thinking
@@ -325,23 +340,24 @@ async def test_the_slash_commands() -> None:
         await say(app, "/system Be kind.")
         assert app.session.state.system == "Be kind."
         await say(app, "/retry")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "three")
         await drawn(pilot, app)
         assert model.calls[2].system == "Be kind."
-        assert app.session.state.last_answer == "three"
         await say(app, "/copy")
-        assert app.clipboard == "three"
+        await wait_until(pilot, lambda: app.clipboard == "three")
         await say(app, "/thoughts open")
         await wait_until(pilot, lambda: app.chat.query(".thought-body").first().display)
         await say(app, "/thoughts sideways")
-        assert "fold, open, line" in str(app.chat.query(NoticeLine).last().render())
+        await wait_until(pilot, lambda: "fold, open, line" in shown_last(app, "NoticeLine"))
         await say(app, "/help")
-        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await opened(pilot, app, HelpScreen)
         await press(app, "escape")
+        await closed(pilot, app)
         await say(app, "/system")
         assert app.session.state.system is None
         await say(app, "/new")
         assert app.session.state.turns == []
-        assert not app.chat.query(NoticeLine)
+        await wait_until(pilot, lambda: not app.chat.query(NoticeLine))
         await say(app, "/quit")
         await wait_until(pilot, lambda: not app.is_running)
 
@@ -351,8 +367,18 @@ async def test_an_unknown_command_stays_in_the_composer() -> None:
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await say(app, "/thinks")
-        assert app.chat.composer.text == "/thinks"
-        assert "no command /thinks" in notifications(app)[-1]
+        await wait_until(pilot, lambda: app.chat.composer.text == "/thinks")
+        await wait_until(pilot, lambda: "no command /thinks" in told(app))
+
+
+async def test_what_is_told_is_text_and_no_markup() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot, app)
+        await say(app, "/system Keep [brackets] and [/what] is odd.")
+        await wait_until(pilot, lambda: bool(app.screen.query(Toast)))
+        toast = app.screen.query_one(Toast)
+        await wait_until(pilot, lambda: "[brackets] and [/what]" in str(toast.render()))
 
 
 async def test_commands_are_listed_and_completed_while_typed() -> None:
@@ -361,9 +387,9 @@ async def test_commands_are_listed_and_completed_while_typed() -> None:
         await ready(pilot, app)
         await press(app, "/", "s", "y")
         await wait_until(pilot, lambda: app.chat.query_one(Hints).display)
-        assert "/system [TEXT]" in shown(app, "Hints")
+        await wait_until(pilot, lambda: "/system [TEXT]" in shown(app, "Hints"))
         await press(app, "tab")
-        assert app.chat.composer.text == "/system "
+        await wait_until(pilot, lambda: app.chat.composer.text == "/system ")
         await wait_until(pilot, lambda: not app.chat.query_one(Hints).display)
 
 
@@ -378,9 +404,10 @@ async def test_the_palette_has_the_same_commands() -> None:
         await commands["/new"].callback()
         assert app.session.state.turns == []
         await press(app, "ctrl+p")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await wait_until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await wait_until(pilot, lambda: app.screen.focused is not None)
         await press(app, "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await closed(pilot, app)
 
 
 async def test_a_fault_is_a_note_with_what_was_kept_and_the_next_step() -> None:
@@ -396,12 +423,12 @@ async def test_a_fault_is_a_note_with_what_was_kept_and_the_next_step() -> None:
         assert "Kept: the answer so far, 2 tokens" in note
         assert "/restart" in note
         await press(app, "ctrl+r")
+        await wait_until(pilot, lambda: "ValueError: odd" in shown(app, "ErrorNote"))
         await drawn(pilot, app)
-        assert "ValueError: odd" in shown(app, "ErrorNote")
         await press(app, "ctrl+r")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "fine")
         await drawn(pilot, app)
         assert not app.chat.query(ErrorNote)
-        assert app.session.state.last_answer == "fine"
 
 
 async def test_a_model_that_cannot_be_loaded_says_so_and_can_be_tried_again() -> None:
@@ -428,15 +455,16 @@ async def test_long_answers_can_be_paged_and_followed_again() -> None:
     async with app.run_test(size=(72, 20)) as pilot:
         await ready(pilot, app)
         await ask(pilot, app, "hi")
-        await wait_until(pilot, lambda: app.chat.transcript.scroll_y > 40)
-        bottom = app.chat.transcript.scroll_y
+        box = app.chat.transcript
+        bottom = box.max_scroll_y
+        assert box.scroll_y == bottom > 40
         await press(app, "pageup")
-        await wait_until(pilot, lambda: app.chat.transcript.scroll_y < bottom)
+        await wait_until(pilot, lambda: box.scroll_y < bottom)
         await press(app, "pagedown")
-        await wait_until(pilot, lambda: app.chat.transcript.scroll_y == bottom)
+        await wait_until(pilot, lambda: box.scroll_y == bottom)
         await press(app, "pageup")
         await ask(pilot, app, "more")  # at once: a page that is still on its way must not win
-        await wait_until(pilot, lambda: app.chat.transcript.scroll_y > bottom)
+        await wait_until(pilot, lambda: box.scroll_y > bottom)
 
 
 async def test_escape_sequences_do_not_reach_the_screen() -> None:

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,9 @@ def answered(chats: Path, which: str = "finish = 'stop'") -> bool:
     """Whether a turn like that was stored."""
     if not chats.exists():
         return False
-    with sqlite3.connect(f"file:{chats}?mode=ro", uri=True) as db:
-        found = db.execute(f"SELECT count(*) FROM turns WHERE {which}").fetchone()[0]
-    db.close()
+    with closing(sqlite3.connect(f"file:{chats}?mode=ro", uri=True)) as db:
+        try:
+            found = db.execute(f"SELECT count(*) FROM turns WHERE {which}").fetchone()[0]
+        except sqlite3.OperationalError:  # its tables are being made
+            return False
     return bool(found)

@@ -16,8 +16,16 @@ from qwen3_mlx.errors import ModelNotFoundError, OptionError
 from qwen3_mlx.interface import Sampling
 from qwen3_mlx.testing import FakeModel
 from qwen3_mlx_app import chat_command
-from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
+from qwen3_mlx_app.tui import language
+from qwen3_mlx_app.tui.screens.turns import copy_to_system
 from qwen3_mlx_app.tui.stderr import log_path, stderr_to
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LC_ALL", "en_US.UTF-8")
+    yield
+    language.use("en")
 
 
 def parse(*argv: str) -> argparse.Namespace:
@@ -51,6 +59,18 @@ def test_a_pipe_needs_no_flag_and_a_first_user_gets_a_hint(
     captured = capsys.readouterr()
     assert "note: This is tiny" in captured.err
     assert captured.out.startswith("you: hi \ufffd\n")
+
+
+def test_plain_is_in_the_language_of_the_person_and_a_pipe_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    for flags, label in (["--plain"], "qwen3：Hello."), ([], "qwen3: Hello."):
+        language.use("en")
+        monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n"))
+        model = FakeModel(["Hello."])
+        assert chat_command.run(parse("-m", "tiny", *flags), load=lambda progress: model) == 0  # noqa: B023
+        assert label in capsys.readouterr().out
 
 
 def test_a_wrong_name_ends_before_the_screen() -> None:
@@ -106,16 +126,11 @@ def test_where_the_log_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert log_path().parts[-4:] == ("Library", "Logs", "qwen3-mlx", "chat.log")
 
 
-def test_pbcopy_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_system_without_a_clipboard_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not copy_with_pbcopy("text")
-    program = tmp_path / "pbcopy"
-    program.write_text(f"#!/bin/sh\n/bin/cat > {tmp_path}/copied\n")
-    program.chmod(0o755)
-    assert copy_with_pbcopy("4 × 2")
-    assert (tmp_path / "copied").read_text() == "4 × 2"
-    program.write_text("#!/bin/sh\nexit 1\n")
-    assert not copy_with_pbcopy("text")
+    copy_to_system("text")
 
 
 def test_the_command_and_the_app_import_no_more_than_they_need() -> None:

@@ -7,7 +7,19 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from driving import Clock, ask, drawn, make_app, press, ready, say, wait_until
+from driving import (
+    Clock,
+    ask,
+    closed,
+    drawn,
+    make_app,
+    opened,
+    press,
+    ready,
+    say,
+    told,
+    wait_until,
+)
 from textual.widgets import Static, TextArea
 
 from qwen3_mlx.errors import (
@@ -21,6 +33,7 @@ from qwen3_mlx.interface import ModelInfo
 from qwen3_mlx.statistics import ExpertStats
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import ChatState, Phase, Turn
 from qwen3_mlx_app.tui.stderr import log_path
@@ -133,19 +146,19 @@ async def test_the_prompt_is_shown_to_the_letter() -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
         await say(app, "/prompt")
-        await wait_until(pilot, lambda: bool(app._notifications))
+        await wait_until(pilot, lambda: "Nothing was asked yet" in told(app))
         await say(app, "/system Be kind.")
         await ask(pilot, app, "2 + 2?")
         for command, end in [("/prompt", "2 + 2?"), ("/prompt and 3?", "and 3?")]:
             await say(app, command)
-            await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+            await opened(pilot, app, BlockScreen)
             area = app.screen.query_one(TextArea)
             assert area.text.startswith("<|im_start|>system\nBe kind.<|im_end|>")
             assert area.text.endswith(f"{end}<|im_end|>\n<|im_start|>assistant\n")
             assert ("Four." in area.text) == (end == "and 3?")
             assert "tokens" in str(area.border_title)
             await press(app, "escape")
-            await wait_until(pilot, lambda: app.screen is app.chat)
+            await closed(pilot, app)
 
 
 def test_the_gauges() -> None:

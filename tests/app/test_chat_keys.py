@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import Clock, make_app, press, ready, wait_until
+from driving import Clock, closed, make_app, opened, press, ready, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Static
@@ -16,6 +16,7 @@ from qwen3_mlx.testing import FakeModel
 from qwen3_mlx_app.tui import keymap
 from qwen3_mlx_app.tui.app import ChatApp
 from qwen3_mlx_app.tui.screens.choices import Environment
+from qwen3_mlx_app.tui.screens.help import HelpScreen
 from qwen3_mlx_app.tui.screens.keys import KeyCatcher, KeysScreen
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
@@ -43,7 +44,7 @@ async def test_macos_takes_ctrl_up_so_there_is_a_second_key() -> None:
         await press(app, "f4")
         assert app.session.state.budget is None
         await press(app, "f1")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await opened(pilot, app, HelpScreen)
         text = "\n".join(str(static.render()) for static in app.screen.query(Static))
         assert "^↑ F4" in text
 
@@ -55,29 +56,35 @@ async def test_a_key_is_changed_in_the_settings_and_kept(tmp_path: Path) -> None
     app = ChatApp(session, "x", still=True, world=world)
     async with app.run_test(size=(100, 40)) as pilot:
         await ready(pilot, app)
-        await press(app, "ctrl+e", "end", "enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await press(app, "ctrl+e")
+        await opened(pilot, app, SettingsScreen)
+        await press(app, "end", "enter")
+        await opened(pilot, app, KeysScreen)
+        assert "⏎ Another key" in str(app.screen.query_one(KeyBar).render())
         await press(app, "enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, KeyCatcher))
+        await opened(pilot, app, KeyCatcher)
         await press(app, "ctrl+r")
-        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
-        assert "is the key of retry" in str(app.screen.query_one("#word", Static).render())
+        await opened(pilot, app, KeysScreen)
+        word = app.screen.query_one("#word", Static)
+        await wait_until(pilot, lambda: "is the key of retry" in str(word.render()))
         await press(app, "enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, KeyCatcher))
+        await opened(pilot, app, KeyCatcher)
         await press(app, "f6")
         await wait_until(pilot, lambda: read_settings(path)[0].keys == {"think": "f6"})
-        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await opened(pilot, app, KeysScreen)
         await press(app, "escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+        await opened(pilot, app, SettingsScreen)
         await press(app, "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await closed(pilot, app)
         assert "F6 Think" in str(app.chat.query_one(KeyBar).render())
         await press(app, "f6")
         assert not app.session.state.thinking
         await press(app, "ctrl+t")
         assert not app.session.state.thinking
-        await press(app, "ctrl+e", "end", "enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await press(app, "ctrl+e")
+        await opened(pilot, app, SettingsScreen)
+        await press(app, "end", "enter")
+        await opened(pilot, app, KeysScreen)
         await press(app, "backspace")
         await wait_until(pilot, lambda: read_settings(path)[0].keys == {})
 

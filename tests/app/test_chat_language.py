@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import doctest
+import re
 import string
-from collections.abc import Iterator
 
 import pytest
-from driving import full_answer, make_app, press, ready
+from driving import full_answer, make_app, opened, press, ready
 from interface_strings import interface_strings
+from textual.widgets import Static
 
 from qwen3_mlx.testing import FakeModel
 from qwen3_mlx_app.tui import attachments, budgets, keymap, language, settings
 from qwen3_mlx_app.tui.chinese import WORDS
+from qwen3_mlx_app.tui.screens.help import HelpScreen
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
-
-
-@pytest.fixture
-def chinese() -> Iterator[None]:
-    language.use("zh")
-    yield
-    language.use("en")
 
 
 def test_no_string_is_missing_in_chinese() -> None:
@@ -62,5 +57,10 @@ async def test_the_screen_is_chinese() -> None:
         await ready(pilot, app)
         assert "思考" in str(app.chat.query_one(KeyBar).render())
         assert "给 Qwen3 发消息" in str(app.chat.composer.placeholder)
+        palette = list(app.get_system_commands(app.chat))
+        assert [each.title for each in palette][-2:] == ["主题", "截图"]
+        assert [each.help for each in palette if not re.search("[\u4e00-\u9fff]", each.help)] == []
         await press(app, "f1")
-        assert app.screen is not app.chat
+        await opened(pilot, app, HelpScreen)
+        words = "\n".join(str(each.render()) for each in app.screen.query(Static))
+        assert "回答前先思考" in words

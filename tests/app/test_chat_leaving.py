@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from driving import make_app, ready, say
+from driving import make_app, ready, say, wait_until
 
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
@@ -56,6 +56,5 @@ async def test_leaving_in_the_middle_of_a_picture(leave: Callable[[ChatApp], Non
                 await asyncio.sleep(0)
             leave(app)
             if leave is not leave_it_to_the_test:
-                while app.is_running:
-                    await asyncio.sleep(0.001)
+                await wait_until(pilot, lambda app=app: not app.is_running)
         assert model.closed

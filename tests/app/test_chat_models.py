@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from driving import Clock, ask, press, ready, wait_until
+from driving import Clock, ask, closed, opened, press, ready, told, wait_until
 from textual.widgets import OptionList, Static
 
 from qwen3_mlx.errors import DownloadPaused, HubError
@@ -91,30 +91,30 @@ async def test_a_download_can_be_paused_and_goes_on_behind_the_chat(hub: Hub) ->
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+l")
-        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
-        assert "= 1.5G of 10.0G" in driven.shown("#word")
+        await opened(pilot, app, ModelsScreen)
+        await wait_until(pilot, lambda: "= 1.5G of 10.0G" in driven.shown("#word"))
         await press(app, "down", "enter")
-        assert "downloads 1.0G" in driven.shown("#word")
+        await wait_until(pilot, lambda: "downloads 1.0G" in driven.shown("#word"))
         assert hub.calls == []
         await press(app, "enter")
         await wait_until(pilot, lambda: "40%" in driven.line(1))
         assert "40.0M/s · 15s" in driven.line(1).replace("40M/s", "40.0M/s")
         await wait_until(pilot, lambda: "00001" in driven.shown("#files"))
         assert "400.0M / 800.0M" in driven.shown("#files").replace("0.4G / 0.8G", "400.0M / 800.0M")
-        assert "␣ Pause" in driven.shown("KeyBar")
+        await wait_until(pilot, lambda: "␣ Pause" in driven.shown("KeyBar"))
         await press(app, "enter")
-        assert "on its way" in driven.shown("#word")
+        await wait_until(pilot, lambda: "on its way" in driven.shown("#word"))
         await press(app, "space")
         await wait_until(pilot, lambda: "paused" in driven.line(1))
         await press(app, "enter")
         await wait_until(pilot, lambda: hub.calls == ["far", "far"])
         await press(app, "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await closed(pilot, app)
         await ask(pilot, app, "meanwhile")
         hub.go.set()
-        await wait_until(pilot, lambda: any("far is here" in n.message for n in app._notifications))
+        await wait_until(pilot, lambda: "far is here" in told(app))
         await press(app, "ctrl+l")
-        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        await opened(pilot, app, ModelsScreen)
         await press(app, "down")
         await wait_until(pilot, lambda: "fits" in driven.line(1))
         await press(app, "enter")
@@ -132,11 +132,11 @@ async def test_a_download_that_breaks_off_says_why_and_goes_on(hub: Hub) -> None
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+l")
-        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+        await opened(pilot, app, ModelsScreen)
         await press(app, "down", "enter", "enter")
         await wait_until(pilot, lambda: "broke off" in driven.line(1))
         await press(app, "up", "down")
-        assert "503" in driven.shown("#word")
+        await wait_until(pilot, lambda: "503" in driven.shown("#word"))
         hub.broken = False
         await press(app, "enter")
         await wait_until(pilot, lambda: "fits" in driven.line(1))
@@ -147,16 +147,17 @@ async def test_too_big_is_loaded_anyway_and_experts_stay_on_disk(hub: Hub) -> No
     app = driven.app
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
-        for downs, words in [(2, "anyway"), (3, "experts stay on disk")]:
+        for switched, (downs, words) in enumerate([(2, "anyway"), (3, "experts stay on disk")], 1):
             await press(app, "ctrl+l")
-            await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
+            await opened(pilot, app, ModelsScreen)
             app.screen.query_one(OptionList).highlighted = 0
             await press(app, *["down"] * downs)
             if downs == 2:
                 await press(app, "enter")
-            assert words in driven.shown("#word")
+            await wait_until(pilot, lambda words=words: words in driven.shown("#word"))
             await press(app, "enter")
-            await wait_until(pilot, lambda: app.screen is app.chat)
+            await wait_until(pilot, lambda n=switched: len(driven.asked) == n)
+            await closed(pilot, app)
             await wait_until(pilot, lambda: app.session.state.info is not None)
     assert driven.asked == [
         ("huge", {"context": 4096}),
@@ -193,5 +194,6 @@ def test_downloads_are_closed_with_the_app(hub: Hub) -> None:
     downloads.start("a")
     downloads.start("a")
     downloads.close()
+    downloads.wait()
     assert [(each.name, each.phase) for each in downloads.all] == [("a", "paused")]
     assert hub.calls == ["a"]

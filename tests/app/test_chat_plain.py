@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.commands import COMMANDS
 from qwen3_mlx_app.tui.plain import PlainChat
 from qwen3_mlx_app.tui.session import ChatOptions, Session
+from qwen3_mlx_app.tui.store import Store
 
 TIMING = Timing(decode_tokens_per_second=74.0)
 
@@ -61,7 +64,7 @@ def test_a_pipe_gets_labelled_whole_lines() -> None:
         "note: thought 3s, 3 tokens, 74 tok/s",
         "you: and 1?",
         "qwen3: Five.",
-        "note: 1 tokens, 74 tok/s",
+        "note: 1 token, 74 tok/s",
     ]
     assert len(model.calls[1].messages) == 3
 
@@ -155,6 +158,39 @@ def test_thoughts_can_be_left_out() -> None:
     _, lines = chat(FakeModel([answer, answer]), "/thoughts line\nx\n/thoughts open\ny\n")
     assert [line for line in lines if "secret" in line] == ["thought: secret"]
     assert lines.index("thought: secret") > lines.index("you: y")
+
+
+@pytest.mark.usefixtures("chinese")
+def test_every_word_is_chinese_in_chinese() -> None:
+    model = FakeModel([Answer("好。", thinking="嗯", timing=TIMING, thinking_seconds=3), "b"])
+    commands = ["system x", "system", "thoughts line", "new", "retry", "export", "help", "chats"]
+    status, lines = chat(model, "/think\n你好\n/" + "\n/".join(commands))
+    assert status == 0
+    assert lines[:4] == ["你：/think", "提示：已开启思考", "你：你好", "思考：嗯"]
+    assert lines[4:6] == ["qwen3：好。", "提示：思考 3s, 1 个 token, 74 tok/s"]
+    notes = [line.removeprefix("提示：") for line in lines if line.startswith("提示：")]
+    shown = [note.rpartition(": ")[2] if note.startswith("/") else note for note in notes]
+    assert [note for note in shown if not re.search("[\u4e00-\u9fff]", note)] == []
+
+
+def test_a_chat_that_is_exported_twice_overwrites_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, lines = chat(FakeModel(["一"]), "一?\n/export\n/export\n/export all.json")
+    assert [line for line in lines if "Written" in line] == [
+        "note: Written: chat.md", "note: Written: chat-2.md", "note: Written: all.json",
+    ]  # fmt: skip
+    assert "一" in Path("chat-2.md").read_text("utf-8")
+
+
+def test_a_list_of_chats_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
+    store = Store(tmp_path / "chats.db")
+    store._db.execute("DROP TABLE turns")
+    sink = io.StringIO()
+    session = Session(lambda progress: FakeModel([]), store=store)
+    assert PlainChat(session, io.StringIO("/chats\n/chats x"), sink).run() == 0
+    assert sink.getvalue().count("note: Not done: no such table") == 2
 
 
 def test_the_options_reach_the_model() -> None:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from driving import Clock, ask, drawn, full_answer, make_app, press, ready, say, wait_until
+from driving import (
+    Clock,
+    ask,
+    closed,
+    drawn,
+    full_answer,
+    make_app,
+    opened,
+    press,
+    ready,
+    say,
+    settled,
+    told,
+    wait_until,
+)
+from textual.screen import Screen
 from textual.widgets import Input, Markdown, OptionList, Static, TextArea
 
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
+from qwen3_mlx_app.tui.screens.models import ModelsScreen
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
@@ -41,19 +59,22 @@ async def test_editing_answering_anew_and_flipping_lose_nothing() -> None:
         await ask(pilot, app, "first")
         await ask(pilot, app, "second")
         await press(app, "up")
-        assert app.chat.composer.text == "second"
+        await wait_until(pilot, lambda: app.chat.composer.text == "second")
         await press(app, "escape")
-        assert app.chat.composer.text == ""
+        await wait_until(pilot, lambda: app.chat.composer.text == "")
         await press(app, "up", "!", "enter")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "edited")
         await drawn(pilot, app)
         assert [t.user for t in app.session.state.turns] == ["first", "second!"]
         assert "‹2/2›" in shown(app, "UserTurn")
         await press(app, "alt+up", "left_square_bracket")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "two")
         await drawn(pilot, app)
         assert [t.answer for t in app.session.state.turns] == ["one", "two"]
         await press(app, "alt+up", "up", "up", "up", "up", "e")
-        assert app.chat.composer.text == "first"
+        await wait_until(pilot, lambda: app.chat.composer.text == "first")
         await press(app, "enter")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "again")
         await drawn(pilot, app)
         assert [t.answer for t in app.session.state.turns] == ["again"]
         assert len(app.session.state.tree.all) == 4
@@ -71,22 +92,22 @@ async def test_the_block_cursor_copies_writes_and_shows(
         assert app.chat.composer.has_focus
         await ask(pilot, app, "hi")
         await press(app, "alt+up", "c")
-        assert app.clipboard.startswith("def merge")
-        assert "c Copy" in str(app.chat.query_one("KeyBar", Static).render())
+        await wait_until(pilot, lambda: app.clipboard.startswith("def merge"))
+        await wait_until(pilot, lambda: "c Copy" in shown(app, "KeyBar"))
         await press(app, "w", "w")
+        await wait_until(pilot, (tmp_path / "code-2.py").exists)
         assert (tmp_path / "code.py").read_text().startswith("def merge")
-        assert (tmp_path / "code-2.py").exists()
         await press(app, "m")
-        await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+        await opened(pilot, app, BlockScreen)
         assert app.screen.query_one(TextArea).text.startswith("def merge")
         await press(app, "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await closed(pilot, app)
         await press(app, "up", "up", "space")
-        assert app.chat.query_one(".thought-body").display
+        await wait_until(pilot, lambda: app.chat.query_one(".thought-body").display)
         await press(app, "down", "down", "down")
-        assert app.chat.composer.has_focus
+        await wait_until(pilot, lambda: app.chat.composer.has_focus)
         await press(app, "alt+up", "x")
-        assert app.chat.composer.text == "x"
+        await wait_until(pilot, lambda: app.chat.composer.text == "x")
 
 
 async def test_a_stopped_answer_is_continued() -> None:
@@ -95,14 +116,15 @@ async def test_a_stopped_answer_is_continued() -> None:
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+g")
+        await wait_until(pilot, lambda: "nothing to continue" in told(app))
         await say(app, "count")
         await wait_until(pilot, lambda: app.session.state.turns[0].answer == "one two")
         await press(app, "escape")
         await drawn(pilot, app)
         assert "^g" in shown(app, ".stats")
         await press(app, "ctrl+g")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "one two three")
         await drawn(pilot, app)
-        assert app.session.state.turns[0].answer == "one two three"
         assert len(app.chat.query(".stats")) == 1
     assert model.calls[1].thinking is False
     assert model.calls[1].messages[1]["content"] == "one two"
@@ -115,7 +137,7 @@ async def test_budgets_and_answer_now() -> None:
         await ready(pilot, app)
         await press(app, "ctrl+down", "ctrl+down")
         assert app.session.state.budget == 8192
-        assert "8k" in shown(app, "#pill")
+        await wait_until(pilot, lambda: "8k" in shown(app, "#pill"))
         await press(app, "ctrl+b")
         await say(app, "go")
         await wait_until(pilot, lambda: app.session.state.turns[0].thought_tokens == 2)
@@ -141,29 +163,35 @@ async def test_the_list_of_chats(tmp_path: Path) -> None:
         await press(app, "ctrl+n")
         await ask(pilot, app, "Say hello")
         await press(app, "ctrl+o")
-        await wait_until(pilot, lambda: isinstance(app.screen, ChatsScreen))
-        options = app.screen.query_one(OptionList)
-        assert options.option_count == 2
+        await opened(pilot, app, ChatsScreen)
+        options, box = app.screen.query_one(OptionList), app.screen.query_one(Input)
+        await wait_until(pilot, lambda: options.option_count == 2)
         await press(app, "ctrl+x")
-        assert "on show" in shown(app, "#word")
+        await wait_until(pilot, lambda: "on show" in shown(app, "#word"))
         await press(app, *"排序")
         await wait_until(pilot, lambda: options.option_count == 1)
         await press(app, "ctrl+e")
-        app.screen.query_one(Input).value = "Sorting"
+        await wait_until(pilot, lambda: box.value == "How do I sort?")
+        box.value = "Sorting"
         await press(app, "enter")
+        await wait_until(pilot, lambda: box.value == "排序")
+        await settled(pilot, app)
         await press(app, "ctrl+x")
         await wait_until(pilot, lambda: options.option_count == 0)
         await press(app, "ctrl+z")
         await wait_until(pilot, lambda: options.option_count == 1)
         await press(app, "enter")
         await wait_until(pilot, lambda: app.session.keeper.title == "Sorting")
+        await closed(pilot, app)
         await drawn(pilot, app)
         assert app.chat.query_one(Markdown).source == "stable 排序"
         await ask(pilot, app, "more")
         await say(app, "/title New name")
-        assert app.session.keeper.title == "New name"
-        await press(app, "ctrl+o", "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await wait_until(pilot, lambda: "New name · saved" in shown(app, "#title"))
+        await press(app, "ctrl+o")
+        await opened(pilot, app, ChatsScreen)
+        await press(app, "escape")
+        await closed(pilot, app)
 
 
 async def test_long_chats_are_mounted_piece_by_piece(tmp_path: Path) -> None:
@@ -176,21 +204,20 @@ async def test_long_chats_are_mounted_piece_by_piece(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+o")
-        await wait_until(pilot, lambda: isinstance(app.screen, ChatsScreen))
+        await opened(pilot, app, ChatsScreen)
         await press(app, "enter")
         await wait_until(pilot, lambda: len(app.chat.views) == 10)
-        await drawn_part(pilot, app)
-        assert app.chat.transcript.hidden == 15
-        app.chat.transcript.scroll_home(animate=False)
-        await wait_until(pilot, lambda: len(app.chat.views) > 10)
-        assert app.chat.views[0].turn is app.session.state.turns[app.chat.transcript.hidden]
-
-
-async def drawn_part(pilot: object, app: ChatApp) -> None:
-    await wait_until(
-        pilot,  # type: ignore[arg-type]
-        lambda: all(view.finished for view in app.chat.views) and app.chat.transcript.scroll_y > 10,
-    )
+        await closed(pilot, app)
+        box, turns_there = app.chat.transcript, app.session.state.turns
+        assert (box.hidden, len(app.chat.views)) == (15, 10)
+        assert all(view.finished for view in app.chat.views)
+        assert box.scroll_y == box.max_scroll_y > 10
+        for hidden in (5, 0):  # ten more each time that the top is reached, and never all at once
+            box.scroll_home(animate=False)
+            await wait_until(pilot, lambda hidden=hidden: box.hidden == hidden)
+            await wait_until(pilot, lambda: box._from_bottom is None and box.scroll_y > 10)
+            await settled(pilot, app)
+            assert [view.turn for view in app.chat.views] == turns_there[hidden:]
 
 
 async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
@@ -201,12 +228,16 @@ async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, app)
         await press(app, "ctrl+e")
-        await wait_until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+        await opened(pilot, app, SettingsScreen)
         await press(app, "down", "right")
-        assert app.theme == "qwen3-light"
+        await wait_until(pilot, lambda: app.theme == "qwen3-light")
         await press(app, "down", "right", "down", "down", "right", "down", "right", "up", "up")
-        await press(app, *["down"] * 7, "enter", *"Hi.", "enter", "escape")
-        await wait_until(pilot, lambda: app.screen is app.chat)
+        await press(app, *["down"] * 7, "enter")
+        await wait_until(pilot, lambda: app.screen.query_one(Input).has_focus)
+        await press(app, *"Hi.", "enter")
+        await wait_until(pilot, lambda: app.screen.query_one(OptionList).has_focus)
+        await press(app, "escape")
+        await closed(pilot, app)
         await ask(pilot, app, "q")
     settings, problems = read_settings(path)
     assert problems == []
@@ -246,12 +277,14 @@ async def test_files_and_long_pastes_go_along(
         app.chat.composer.put("see @picture.png")
         await wait_until(pilot, lambda: "no text file" in shown(app, "Chips"))
         await press(app, "enter")
-        assert app.chat.composer.text == "see @picture.png"
+        await wait_until(pilot, lambda: "no text file" in told(app))
+        await wait_until(pilot, lambda: app.chat.composer.text == "see @picture.png")
         app.chat.composer.put("see @notes.txt")
         app.chat.composer.post_message(app.chat.composer.Pasted("line\n" * 100))
         await wait_until(pilot, lambda: "pasted 1" in shown(app, "Chips"))
-        assert "notes.txt ~2 tok" in shown(app, "Chips")
+        await wait_until(pilot, lambda: "notes.txt ~2 tok" in shown(app, "Chips"))
         await press(app, "enter")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "ok")
         await drawn(pilot, app)
         assert not app.chat.query_one(Chips).display
         assert "notes.txt ~2 tok" in shown(app, "UserTurn")
@@ -265,23 +298,32 @@ async def test_export_and_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     async with app.run_test() as pilot:
         await ready(pilot, app)
         await say(app, "/export")
+        await wait_until(pilot, lambda: "nothing to export" in told(app))
         await ask(pilot, app, "hi")
         await press(app, "ctrl+r")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "two")
         await drawn(pilot, app)
         await say(app, "/export")
+        await wait_until(pilot, lambda: "Written: chat.md" in told(app))
         assert "two" in (tmp_path / "chat.md").read_text()
         await say(app, "/export all.json")
+        await wait_until(pilot, lambda: "Written: all.json" in told(app))
         assert len(json.loads((tmp_path / "all.json").read_text())["turns"]) == 2
         await say(app, "/new")
+        await wait_until(pilot, lambda: not app.session.state.turns)
         await say(app, "/import all.json")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "two")
         await drawn(pilot, app)
         assert [turn.answer for turn in app.session.state.turns] == ["two"]
         assert "‹2/2›" in shown(app, "UserTurn")
         await say(app, "/import chat.md")
-        assert "was not imported" in shown(app, "NoticeLine")
+        await wait_until(pilot, lambda: "was not imported" in shown(app, "NoticeLine"))
         await say(app, "/fork")
+        await wait_until(pilot, lambda: "You go on in a copy" in told(app))
         await say(app, "/answer")
+        await wait_until(pilot, lambda: "no thought to end" in told(app))
         await say(app, "/continue")
+        await wait_until(pilot, lambda: "nothing to continue" in told(app))
 
 
 async def test_a_terminal_that_is_too_small_says_so() -> None:
@@ -289,7 +331,7 @@ async def test_a_terminal_that_is_too_small_says_so() -> None:
     async with app.run_test(size=(40, 10)) as pilot:
         await ready(pilot, app)
         await wait_until(pilot, lambda: "40×10" in shown(app, "#small"))
-        assert not app.chat.query_one("#bottom").display
+        await wait_until(pilot, lambda: not app.chat.query_one("#bottom").display)
 
 
 async def test_the_block_keys_answer_anew_flip_and_fork(tmp_path: Path) -> None:
@@ -298,17 +340,17 @@ async def test_the_block_keys_answer_anew_flip_and_fork(tmp_path: Path) -> None:
         await ready(pilot, app)
         await ask(pilot, app, "first")
         await press(app, "alt+up", "k", "j", "r")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "two")
         await drawn(pilot, app)
-        assert app.session.state.last_answer == "two"
         await press(app, "escape", "alt+up", "left_square_bracket")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "one")
         await drawn(pilot, app)
-        assert app.session.state.last_answer == "one"
         await press(app, "alt+up", "right_square_bracket")
+        await wait_until(pilot, lambda: app.session.state.last_answer == "two")
         await drawn(pilot, app)
-        assert app.session.state.last_answer == "two"
         first = app.session.keeper.chat
         await press(app, "alt+up", "f")
-        await wait_until(pilot, lambda: app.session.keeper.chat != first)
+        await wait_until(pilot, lambda: app.session.keeper.chat not in (0, first))
         assert app.session.keeper.title.endswith("(2)")
 
 
@@ -319,18 +361,17 @@ async def test_the_commands_that_open_something(tmp_path: Path) -> None:
         await ready(pilot, app)
         await ask(pilot, app, "what is a merge")
         await say(app, "/new")
-        for command, name in [
-            ("/chats merge", "ChatsScreen"),
-            ("/models", "ModelsScreen"),
-            ("/settings", "SettingsScreen"),
-        ]:
+        screens: list[tuple[str, type[Screen[Any]]]] = [
+            ("/chats merge", ChatsScreen), ("/models", ModelsScreen), ("/settings", SettingsScreen),
+        ]  # fmt: skip
+        for command, kind in screens:
             await say(app, command)
-            await wait_until(pilot, lambda name=name: type(app.screen).__name__ == name)
-            if name == "ChatsScreen":
+            await opened(pilot, app, kind)
+            if kind is ChatsScreen:
                 assert app.screen.query_one(Input).value == "merge"
                 assert app.screen.query_one(OptionList).option_count == 1
             await press(app, "escape")
-            await wait_until(pilot, lambda: app.screen is app.chat)
+            await closed(pilot, app)
 
 
 async def test_formulas_show_their_source() -> None:
@@ -339,7 +380,7 @@ async def test_formulas_show_their_source() -> None:
         await ready(pilot, app)
         await ask(pilot, app, "hi")
         await press(app, "alt+up", "m")
-        await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+        await opened(pilot, app, BlockScreen)
         assert "\\frac{a}{b} \\leq 1" in app.screen.query_one(TextArea).text
 
 
@@ -352,8 +393,7 @@ async def test_tools_are_lines_between_thought_and_answer() -> None:
         await wait_until(pilot, lambda: app.session.state.current is not None)
         state = app.session.state
         state.apply(ToolStarted("1", "clock", '{"zone": "UTC"}'), 0.0)
-        await wait_until(pilot, lambda: bool(app.chat.query("ToolLine")))
-        assert "clock" in shown(app, "ToolLine")
+        await wait_until(pilot, lambda: "clock" in shown(app, "ToolLine"))
         assert "…" in shown(app, "ToolLine")
         state.apply(ToolEnded("1", "12:00\nsharp"), 0.0)
         await wait_until(pilot, lambda: "12:00 sharp" in shown(app, "ToolLine"))

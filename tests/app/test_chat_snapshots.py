@@ -8,22 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeAlias
 
 import pytest
-from driving import Clock, ask, drawn, full_answer, press, ready, say, wait_until
+from driving import (
+    Clock,
+    ask,
+    drawn,
+    full_answer,
+    opened,
+    press,
+    ready,
+    say,
+    settled,
+    wait_until,
+)
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
+from textual.widgets._toast import Toast
 
-from qwen3_mlx.errors import EngineError
+from qwen3_mlx.errors import DownloadPaused, EngineError, HubError, MemoryPlanError, PromptError
+from qwen3_mlx.pulling import Download, FileState, Listener
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.downloads import Downloads
 from qwen3_mlx_app.tui.fitting import Candidate
+from qwen3_mlx_app.tui.screens.block import BlockScreen
+from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
+from qwen3_mlx_app.tui.screens.help import HelpScreen
+from qwen3_mlx_app.tui.screens.keys import KeysScreen
+from qwen3_mlx_app.tui.screens.models import ModelsScreen
+from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings
-from qwen3_mlx_app.tui.store import SavedTurn, Store
+from qwen3_mlx_app.tui.store import SavedTurn, Store, StoreError
+from qwen3_mlx_app.tui.widgets.note import ErrorNote
 from qwen3_mlx_app.tui.widgets.thought import Thought
 from qwen3_mlx_app.tui.widgets.welcome import Welcome
 
@@ -47,25 +69,38 @@ def look(request: pytest.FixtureRequest) -> tuple[str, tuple[int, int]]:
 def compare(
     snap_compare: Compare,
     look: tuple[str, tuple[int, int]],
-    model: FakeModel,
+    model: FakeModel | Exception,
     steps: Steps,
     store: Store | None = None,
+    downloads: Downloads | None = None,
 ) -> bool:
     """Run the app through some steps and compare its picture with the stored one."""
     theme, size = look
-    session = Session(lambda progress: model, clock=Clock(), store=store)
+
+    def load(progress: object) -> FakeModel:
+        if isinstance(model, Exception):
+            raise model
+        return model
+
+    session = Session(load, clock=Clock(), store=store)
     app = ChatApp(
         session,
         "small",
         theme=theme,
         hint="This is tiny, a demonstration model.",
         still=True,
-        world=Environment(lambda name, memory: lambda progress: model, Settings(theme=theme)),
+        world=Environment(lambda name, memory: load, Settings(theme=theme), downloads=downloads),
     )
 
     async def run_before(pilot: Pilot[Any]) -> None:
-        await ready(pilot, app)
+        if not isinstance(model, Exception):
+            await ready(pilot, app)
         await steps(pilot, app)
+        await wait_until(pilot, lambda: not app.chat._stale)
+        for screen in app.screen_stack:  # what is drawn again and again never comes to rest
+            if (timer := getattr(screen, "_ticking", None)) is not None:
+                timer.pause()
+        await settled(pilot, app)
 
     return snap_compare(app, terminal_size=size, run_before=run_before)
 
@@ -92,7 +127,9 @@ def test_thinking(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> N
         await wait_until(pilot, lambda: app.session.state.turns[0].thought_tokens == 80)
         clock.now = 11.0
         await say(app, "And in C, please.")
+        await wait_until(pilot, lambda: app.session.state.queued is not None)
         await press(app, "a", "n", "d")
+        await wait_until(pilot, lambda: app.chat.composer.text == "and")
 
     assert compare(snap_compare, look, FakeModel([full_answer(pause_after=80)]), steps)
 
@@ -119,10 +156,41 @@ def test_error(
     assert compare(snap_compare, look, FakeModel([broken]), asked)
 
 
+class Full(Store):
+    """A database on a disk that is full."""
+
+    def new_chat(self, title: str = "", system: str | None = None) -> int:
+        raise StoreError("the disk is full")
+
+
+PLAN = MemoryPlanError("a limit of 2.0 GB is too small: the plan needs 2.5 GB", 2_500_000_000)
+CARDS: dict[str, Callable[[], FakeModel | Exception]] = {
+    "too-big": lambda: PLAN,
+    "download": lambda: HubError("the hub answered 503: try again later"),
+    "context": lambda: FakeModel(
+        [Answer(error=PromptError("the prompt has 40,000 tokens and the context 32,768"))]
+    ),
+    "not-saved": lambda: FakeModel([full_answer()]),
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_error_cards(snap_compare: Compare, look: tuple[str, tuple[int, int]], card: str) -> None:
+    model = CARDS[card]()
+
+    async def steps(pilot: Pilot[None], app: ChatApp) -> None:
+        if not isinstance(model, Exception):
+            await asked(pilot, app)
+        await wait_until(pilot, lambda: bool(app.chat.query(ErrorNote)))
+
+    store = Full(":memory:") if card == "not-saved" else None
+    assert compare(snap_compare, look, model, steps, store)
+
+
 def test_help(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "f1")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await opened(pilot, app, HelpScreen)
 
     assert compare(snap_compare, look, FakeModel([]), steps)
 
@@ -152,7 +220,7 @@ def day(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_chats(snap_compare: Compare, look: tuple[str, tuple[int, int]], search: str) -> None:
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "ctrl+o")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await opened(pilot, app, ChatsScreen)
         await press(app, *search)
         await wait_until(
             pilot,
@@ -176,8 +244,59 @@ def test_models(
 
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "ctrl+l")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await opened(pilot, app, ModelsScreen)
         await press(app, "down")
+
+    assert compare(snap_compare, look, FakeModel([]), steps)
+
+
+def test_a_running_download(
+    snap_compare: Compare, look: tuple[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [
+        Candidate("tiny", "tiny", 12_000_000, 3_000_000, "built in", here=True),
+        Candidate("8b", "8b", 16_400_000_000, 1_200_000_000, "bf16", here=False),
+        Candidate("30b-a3b", "30b", 61_000_000_000, 800_000_000, "bf16", here=False, partial=0.6),
+    ]
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished: models)
+    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda limit="": 36_000_000_000)
+    files = (
+        FileState("model-00001-of-00003.safetensors", 4_000_000_000, 4_000_000_000, "there"),
+        FileState("model-00002-of-00003.safetensors", 1_600_000_000, 8_000_000_000, "reading"),
+        FileState("model-00003-of-00003.safetensors", 0, 4_400_000_000, "queued"),
+    )
+
+    def fetch(name: str, tell: Listener, stop: Event) -> Path:
+        tell(Download(name, files, 5_600_000_000, 50.0))
+        stop.wait()
+        raise DownloadPaused(name)
+
+    async def steps(pilot: Pilot[None], app: ChatApp) -> None:
+        await press(app, "ctrl+l")
+        await opened(pilot, app, ModelsScreen)
+        await press(app, "down", "enter", "enter")
+        names = app.screen.query_one("#files", Static)
+        await wait_until(pilot, lambda: "00002" in str(names.render()))
+
+    downloads = Downloads(fetch)
+    assert compare(snap_compare, look, FakeModel([]), steps, downloads=downloads)
+
+
+def test_the_prompt(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
+    async def steps(pilot: Pilot[None], app: ChatApp) -> None:
+        await asked(pilot, app)
+        await say(app, "/prompt And in C?")
+        await opened(pilot, app, BlockScreen)
+
+    assert compare(snap_compare, look, FakeModel([full_answer()]), steps)
+
+
+def test_the_keys(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
+    async def steps(pilot: Pilot[None], app: ChatApp) -> None:
+        await press(app, "ctrl+e")
+        await opened(pilot, app, SettingsScreen)
+        await press(app, "end", "enter")
+        await opened(pilot, app, KeysScreen)
 
     assert compare(snap_compare, look, FakeModel([]), steps)
 
@@ -185,7 +304,7 @@ def test_models(
 def test_settings(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "ctrl+e")
-        await wait_until(pilot, lambda: app.screen is not app.chat)
+        await opened(pilot, app, SettingsScreen)
 
     assert compare(snap_compare, look, FakeModel([]), steps)
 
@@ -196,6 +315,7 @@ def test_versions_and_the_block_cursor(
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await asked(pilot, app)
         await press(app, "ctrl+r")
+        await wait_until(pilot, lambda: len(app.session.state.tree.all) == 2)
         await drawn(pilot, app)
         await press(app, "alt+up")
 
@@ -206,8 +326,10 @@ def test_thinking_in_chinese_with_a_budget(
     snap_compare: Compare, look: tuple[str, tuple[int, int]]
 ) -> None:
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
-        await press(app, "ctrl+down", "ctrl+down", "ctrl+down", "ctrl+down", "ctrl+down")
+        await press(app, *["ctrl+down"] * 5)
+        await wait_until(pilot, lambda: len(app.screen.query(Toast)) == 5)
         app.clear_notifications()
+        await wait_until(pilot, lambda: not app.screen.query(Toast))
         await say(app, "请写稳定排序。")
         await wait_until(pilot, lambda: bool(app.chat.query(Thought)))
         await wait_until(pilot, lambda: app.session.state.turns[0].thought_tokens == 80)

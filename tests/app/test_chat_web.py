@@ -6,6 +6,7 @@ import argparse
 import gc
 import re
 import shlex
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,6 @@ import pytest
 pytest.importorskip("textual_serve", reason="the web extra is not installed")
 
 from aiohttp import ClientSession, CookieJar, WSMsgType, WSServerHandshakeError, web
-from aiohttp.test_utils import unused_port
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx_app import chat_command
@@ -31,10 +31,11 @@ APP = (
 @asynccontextmanager
 async def running(command: str = "true") -> AsyncIterator[tuple[ChatServer, ClientSession]]:
     """A server on a free port, and a browser of sorts."""
-    server = ChatServer(command, unused_port())
+    listening = socket.create_server((HOST, 0))  # held from here on, so no other program gets it
+    server = ChatServer(command, listening.getsockname()[1])
     runner = web.AppRunner(await server.make_app())
     await runner.setup()
-    await web.TCPSite(runner, HOST, server.port).start()
+    await web.SockSite(runner, listening).start()
     base = f"http://{HOST}:{server.port}"
     try:
         async with ClientSession(base, cookie_jar=CookieJar(unsafe=True)) as client:

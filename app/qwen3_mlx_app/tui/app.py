@@ -29,7 +29,7 @@ class ChatApp(App[None]):
 
     `model_name` is shown until the model says its own, `hint` while the chat is empty. `world` is
     what it may load, fetch and keep. `still` stops all that moves by itself (the cursor's blink,
-    animations), for pictures and for tests.
+    animations, words in the corner that vanish), for pictures and for tests.
     """
 
     TITLE = "qwen3-mlx"
@@ -61,7 +61,7 @@ class ChatApp(App[None]):
             self.animation_level = "none"
         world = world or Environment()
         self.set_keymap(keymap.use(world.settings.keys))
-        self.chat = ChatScreen(session, model_name, hint, blink=not still, world=world)
+        self.chat = ChatScreen(session, model_name, hint, still=still, world=world)
 
     def on_ready(self) -> None:
         """The first picture is drawn: collect again, if the start was without (see `chat`)."""
@@ -105,7 +105,7 @@ class ChatApp(App[None]):
             yield SystemCommand(f"/{command.name}", t(command.help), self._runner(command))
         for system in super().get_system_commands(screen):
             if system.title in ("Theme", "Screenshot"):
-                yield system
+                yield SystemCommand(t(system.title), t(system.help), system.callback)
 
     def action_command_palette(self) -> None:
         """The palette, in the language of the interface."""

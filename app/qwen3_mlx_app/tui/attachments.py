@@ -17,6 +17,7 @@ __all__ = [
     "Attachment",
     "AttachmentError",
     "about_tokens",
+    "attached",
     "folded",
     "is_long_paste",
     "named_files",
@@ -100,6 +101,16 @@ def read_file(name: str) -> Attachment | None:
     if "\0" in text:
         raise AttachmentError(t("{name} is no text file", name=name))
     return Attachment(path.name, clean(text).strip("\n"))
+
+
+def attached(message: str) -> list[Attachment]:
+    """The files that a message names, read.
+
+    Raises:
+        AttachmentError: one of them cannot go along.
+    """
+    found = (read_file(name) for name in named_files(message))
+    return [attachment for attachment in found if attachment is not None]
 
 
 def is_long_paste(text: str) -> bool:

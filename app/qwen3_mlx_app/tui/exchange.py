@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.store import SavedTurn, Store
 
 __all__ = [
     "ChatFileError",
     "SavedChat",
+    "free_name",
     "from_json",
     "read_chat",
     "to_json",
@@ -59,6 +62,16 @@ def write_chat(store: Store, saved: SavedChat) -> int:
     return chat
 
 
+def free_name(name: str) -> Path:
+    """The name, or the first numbered one that does not exist: nothing is overwritten."""
+    path = Path(name)
+    number = 2
+    while path.exists():
+        path = Path(f"{Path(name).stem}-{number}{Path(name).suffix}")
+        number += 1
+    return path
+
+
 def to_markdown(saved: SavedChat) -> str:
     """The branch on show, thoughts in a fold that Markdown viewers understand."""
     parts = [f"# {saved.title or 'Chat'}"]
@@ -89,23 +102,26 @@ def from_json(text: str) -> SavedChat:
         ChatFileError: it is no such file, or its turns do not hang together.
     """
     try:
-        value = json.loads(text)
+        # Half a character, as "\ud800" is, could neither be stored nor drawn.
+        whole = json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
+        value = json.loads(whole)
     except (ValueError, RecursionError) as error:
-        raise ChatFileError(f"it is no JSON ({error})") from error
+        raise ChatFileError(t("it is no JSON ({why})", why=error)) from error
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
-        raise ChatFileError("it is no chat that /export wrote")
+        raise ChatFileError(t("it is no chat that /export wrote"))
     if value.get("version") != _VERSION:
-        raise ChatFileError(f"its version is {value.get('version')!r}, and {_VERSION} is known")
+        its = repr(value.get("version"))
+        raise ChatFileError(t("its version is {n}, and {known} is known", n=its, known=_VERSION))
     turns = value.get("turns")
     if not isinstance(turns, list):
-        raise ChatFileError("it has no list of turns")
+        raise ChatFileError(t("it has no list of turns"))
     known: set[int] = set()
     read = [_turn(item, known) for item in turns]
     leaf, system = value.get("leaf"), value.get("system")
     return SavedChat(
         str(value.get("title") or ""),
         system if isinstance(system, str) else None,
-        leaf if leaf in known else None,
+        leaf if type(leaf) is int and leaf in known else None,
         read,
     )
 
@@ -113,12 +129,13 @@ def from_json(text: str) -> SavedChat:
 def _turn(item: Any, known: set[int]) -> SavedTurn:
     """One turn, checked; its parent must have come before it, so there can be no circle."""
     if not isinstance(item, dict) or not isinstance(item.get("question"), str):
-        raise ChatFileError("a turn has no question")
+        raise ChatFileError(t("a turn has no question"))
     number, parent = item.get("id"), item.get("parent")
     if type(number) is not int or number in known:
-        raise ChatFileError("a turn has no id of its own")
-    if parent is not None and parent not in known:
-        raise ChatFileError(f"turn {number} follows a turn that does not come before it")
+        raise ChatFileError(t("a turn has no id of its own"))
+    if parent is not None and (type(parent) is not int or parent not in known):
+        text = t("turn {n} follows a turn that does not come before it", n=number)
+        raise ChatFileError(text)
     known.add(number)
     created, details = item.get("created"), item.get("details")
     return SavedTurn(

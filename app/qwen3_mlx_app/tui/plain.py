@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TextIO
 
 from qwen3_mlx.errors import Qwen3Error
-from qwen3_mlx_app.tui.attachments import (
-    AttachmentError,
-    named_files,
-    read_file,
-    with_attachments,
-)
+from qwen3_mlx_app.tui.attachments import AttachmentError, attached, with_attachments
 from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.commands import COMMANDS, Unknown, parse
-from qwen3_mlx_app.tui.describe import describe
-from qwen3_mlx_app.tui.exchange import ChatFileError, from_json, to_json, to_markdown
+from qwen3_mlx_app.tui.describe import describe, why_ended
+from qwen3_mlx_app.tui.exchange import ChatFileError, free_name, from_json, to_json, to_markdown
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import VIEWS, Phase, Turn
-from qwen3_mlx_app.tui.text import clean, seconds, tokens_per_second
+from qwen3_mlx_app.tui.store import StoreError
+from qwen3_mlx_app.tui.text import clean, seconds, tokens, tokens_per_second
 
 __all__ = ["PlainChat"]
 
-YOU, THOUGHT, MODEL, NOTE = "you: ", "thought: ", "qwen3: ", "note: "
+_LABELS = {"you": "you: ", "thought": "thought: ", "model": "qwen3: ", "note": "note: "}
 
 
 class PlainChat:
@@ -59,7 +55,7 @@ class PlainChat:
         """The next line; None at the end of the input or at ^C."""
         try:
             if self._interactive:
-                self._sink.write(YOU)
+                self._sink.write(_label("you"))
                 self._sink.flush()
             line = self._source.readline()
         except KeyboardInterrupt:
@@ -69,7 +65,7 @@ class PlainChat:
             return None
         text = clean(line).strip()
         if text and not self._interactive:
-            self._print(YOU + text)
+            self._print(_label("you") + text)
         return text
 
     def _take(self, text: str) -> None:
@@ -86,7 +82,7 @@ class PlainChat:
     def _send(self, text: str, thinks: bool | None = None) -> None:
         """With the files that it names."""
         try:
-            files = [file for name in named_files(text) if (file := read_file(name)) is not None]
+            files = attached(text)
         except AttachmentError as error:
             self._note(str(error))
             return
@@ -96,7 +92,8 @@ class PlainChat:
         """Print a turn while it grows. ^C stops it and keeps what was said; a second one ends."""
         if turn is None:
             return
-        thought, answer = _Lines(THOUGHT, self._print), _Lines(MODEL, self._print)
+        thought = _Lines(_label("thought"), self._print)
+        answer = _Lines(_label("model"), self._print)
         stopping = False
         while turn.running and not self._over:
             try:
@@ -130,16 +127,15 @@ class PlainChat:
             self._failures += 1
             self._note(describe(turn.error))
         elif turn.reply is not None:
-            parts = [f"{turn.answer_tokens} tokens", tokens_per_second(turn.rate(0.0))]
-            if turn.thought_tokens:
-                parts.insert(0, f"thought {seconds(turn.thought_seconds)}")
-            why = {"cancelled": "stopped", "timeout": "out of time", "length": "cut short"}
-            if turn.finish in why:
-                parts.insert(0, why[turn.finish])
-            self._note(", ".join(parts))
+            thought = t("thought {time}", time=seconds(turn.thought_seconds))
+            parts = [
+                why_ended(turn), thought if turn.thought_tokens else "",
+                tokens(turn.answer_tokens), tokens_per_second(turn.rate(0.0)),
+            ]  # fmt: skip
+            self._note(", ".join(part for part in parts if part))
 
     def _note(self, text: str) -> None:
-        self._print(NOTE + clean(text))
+        self._print(_label("note") + clean(text))
 
     def _print(self, line: str) -> None:
         self._sink.write(line + "\n")
@@ -151,17 +147,17 @@ class PlainChat:
         """The commands; the keys are a line to send, ^C and ^D."""
         for command in COMMANDS:
             self._note(f"{command.usage}: {t(command.help)}")
-        self._note("Ctrl-C stops an answer; at the prompt, it ends the chat like Ctrl-D")
+        self._note(t("Ctrl-C stops an answer; at the prompt, it ends the chat like Ctrl-D"))
 
     def new_chat(self) -> None:
         """Forget the conversation."""
         self.session.new()
-        self._note("a new chat")
+        self._note(t("a new chat"))
 
     def set_thinking(self, on: bool) -> None:
         """Set the mode of the messages to come."""
         reason = self.session.set_thinking(on)
-        self._note(reason or f"thinking {'on' if on else 'off'}")
+        self._note(reason or (t("thinking on") if on else t("thinking off")))
 
     def ask(self, text: str, thinks: bool) -> None:
         """Ask with a mode for this turn."""
@@ -194,16 +190,21 @@ class PlainChat:
         """List them, or open the one of that number."""
         store = self.session.keeper.store
         if store is None:
-            why = t(self.session.keeper.trouble) or t("this input is a pipe")
+            why = self.session.keeper.trouble or t("this input is a pipe")
             self._note(t("Chats are not saved: {why}.", why=why))
             return
         if search.isdecimal():
             opened = self.session.open(int(search))
             self._note(self.session.keeper.title if opened else t("This chat cannot be opened."))
             for turn in self.state.turns if opened else ():
-                self._print(f"{YOU}{clean(turn.user)}\n{MODEL}{clean(turn.answer.strip())}")
+                self._print(_label("you") + clean(turn.user))
+                self._print(_label("model") + clean(turn.answer.strip()))
             return
-        rows = [hit.chat for hit in store.search(search)] if search else store.chats(20)
+        try:
+            rows = [hit.chat for hit in store.search(search)] if search else store.chats(20)
+        except StoreError as error:
+            self._note(t("Not done: {why}", why=error))
+            return
         for row in rows:
             self._note(f"/chats {row.id}  {clean(row.title)}")
         if not rows:
@@ -243,10 +244,11 @@ class PlainChat:
         if not self.state.turns:
             self._note(t("There is nothing to export yet."))
             return
-        path = Path(name or "chat.md").expanduser()
+        path = Path(name).expanduser() if name else free_name("chat.md")
         saved = self.session.saved()
+        text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         try:
-            path.write_text(to_json(saved) if path.suffix == ".json" else to_markdown(saved))
+            path.write_text(text, "utf-8")
         except OSError as error:
             why = error.strerror or str(error)
             self._note(t("{name} was not written: {why}", name=path, why=why))
@@ -264,22 +266,23 @@ class PlainChat:
         """Answer the last question anew."""
         turn = self.session.retry()
         if turn is None:
-            self._note("nothing was asked yet")
+            self._note(t("Nothing to retry: nothing was asked yet."))
         self._follow(turn)
 
     def set_system(self, text: str) -> None:
         """The system prompt of the messages to come."""
         self.state.system = text or None
-        self._note("the system prompt is set" if text else "the system prompt is removed")
+        removed = t("The system prompt is removed.")
+        self._note(t("System prompt: {text}", text=text) if text else removed)
 
     def set_view(self, view: str) -> None:
         """`line` leaves thoughts out; the other views print them."""
         found = next((known for known in VIEWS if known == view), None)
         if view and found is None:
-            self._note(f"/thoughts takes one of: {', '.join(VIEWS)}")
+            self._note(t("/thoughts takes one of: {views}", views=", ".join(VIEWS)))
             return
         self.state.view = found or self.state.next_view()
-        self._note(f"thoughts: {self.state.view}")
+        self._note(t("Thoughts: {view}", view=t(self.state.view)))
 
     def copy_answer(self) -> None:
         """There is no clipboard behind a pipe."""
@@ -288,6 +291,11 @@ class PlainChat:
     def quit(self) -> None:
         """End after this line."""
         self._over = True
+
+
+def _label(name: str) -> str:
+    """Who speaks, in the language of the interface."""
+    return t(_LABELS[name])
 
 
 class _Lines:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from qwen3_mlx_app.tui.language import t
+
 __all__ = ["MIGRATIONS", "NewerDatabaseError", "migrate"]
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -59,7 +61,8 @@ def migrate(db: sqlite3.Connection) -> None:
     try:
         version = _version(db)  # another instance may have been quicker
         if version > len(MIGRATIONS):
-            raise NewerDatabaseError(f"its format is {version}, and {len(MIGRATIONS)} is known")
+            text = t("its format is {n}, and {known} is known", n=version, known=len(MIGRATIONS))
+            raise NewerDatabaseError(text)
         for statements in MIGRATIONS[version:]:
             for statement in statements:
                 db.execute(statement)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.schema import NewerDatabaseError, migrate
 from qwen3_mlx_app.tui.searching import indexed, match_query, snippet
 
@@ -200,7 +201,7 @@ class Store:
         """Title, system prompt and leaf."""
         for row in self._read("SELECT title, system, leaf FROM chats WHERE id = ?", chat):
             return row[0], row[1], row[2]
-        raise StoreError("this chat is gone")
+        raise StoreError(t("this chat is gone"))
 
     # Turns
 
@@ -344,13 +345,13 @@ def _reason(error: Exception) -> str:
     """SQLite's word for it, and what it means."""
     text = str(error)
     if "readonly" in text or isinstance(error, PermissionError):
-        return "it is read-only"
+        return t("it is read-only")
     if "locked" in text:
-        return "another program holds it locked"
+        return t("another program holds it locked")
     if "full" in text:
-        return "the disk is full"
+        return t("the disk is full")
     if "not a database" in text or "malformed" in text:
-        return "it is damaged or no database"
+        return t("it is damaged or no database")
     if isinstance(error, NewerDatabaseError):
-        return f"a newer version of this program wrote it ({text})"
+        return t("a newer version of this program wrote it ({why})", why=text)
     return text or type(error).__name__

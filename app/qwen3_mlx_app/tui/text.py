@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qwen3_mlx_app.tui.language import t
+
 __all__ = [
     "clean",
     "compact_count",
@@ -9,6 +11,7 @@ __all__ = [
     "meter",
     "one_line",
     "seconds",
+    "tokens",
     "tokens_per_second",
 ]
 
@@ -57,6 +60,11 @@ def seconds(value: float) -> str:
         return f"{max(value, 0.1):.1f}s"
     whole = int(value)
     return f"{whole}s" if whole < 60 else f"{whole // 60}m {whole % 60:02d}s"
+
+
+def tokens(number: int) -> str:
+    """`1 token`, `1,204 tokens`, in the language of the interface."""
+    return t("1 token") if number == 1 else t("{n:,} tokens", n=number)
 
 
 def tokens_per_second(rate: float) -> str:

@@ -26,7 +26,6 @@ class BlockScreen(ModalScreen[None]):
         self._text, self._title = clean(text), title
 
     def compose(self) -> ComposeResult:
-        yield TextArea(self._text, read_only=True, soft_wrap=True, id="block")
-
-    def on_mount(self) -> None:
-        self.query_one(TextArea).border_title = self._title
+        area = TextArea(self._text, read_only=True, soft_wrap=True, id="block")
+        area.cursor_blink, area.border_title = False, self._title  # nothing is typed here
+        yield area

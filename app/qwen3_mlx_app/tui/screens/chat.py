@@ -5,6 +5,7 @@ The cards that lie over the chat are imported when they are asked for: the first
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from textual import on, work
@@ -192,7 +193,7 @@ class ChatScreen(Choices):
         """The list of chats."""
         keeper = self.session.keeper
         if keeper.store is None:
-            self.notify(t("Chats are not saved: {why}.", why=t(keeper.trouble)), timeout=4)
+            self.notify(t("Chats are not saved: {why}.", why=keeper.trouble), timeout=4)
             return
         from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 
@@ -256,17 +257,20 @@ class ChatScreen(Choices):
         """What the model reads, to the letter: for a message, or for the last one."""
         self._fetch_prompt(text)
 
-    @work(thread=True, exclusive=True, group="prompt")
-    def _fetch_prompt(self, text: str) -> None:
+    @work(exclusive=True, group="prompt")
+    async def _fetch_prompt(self, text: str) -> None:
+        """A long prompt takes a moment. A thread that calls back would hang when the app ends."""
         try:
-            prompt, tokens = self.session.prompt(text)
+            prompt, tokens = await asyncio.to_thread(self.session.prompt, text)
         except Exception as error:
-            self.app.call_from_thread(self.notice, describe(error))
+            self.notice(describe(error))
             return
         from qwen3_mlx_app.tui.screens.block import BlockScreen
 
-        screen = BlockScreen(prompt, t("The prompt · {n:,} tokens", n=tokens))
-        self.app.call_from_thread(self.app.push_screen, screen)
+        async with self.drawing() as may:
+            if may:
+                title = t("The prompt · {n:,} tokens", n=tokens)
+                await self.app.push_screen(BlockScreen(prompt, title))
 
     def set_view(self, view: str) -> None:
         """How thoughts are shown; without a name, the next way."""

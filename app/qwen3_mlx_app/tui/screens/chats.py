@@ -136,9 +136,14 @@ class ChatsScreen(ModalScreen[int | None]):
         """The input is for the new title now."""
         if self._chosen is None or self._renaming is not None:
             return
-        self._renaming, self._search = self._chosen, self.query_one(Input).value
+        try:
+            title = self._store.chat(self._chosen)[0]
+        except StoreError as error:
+            self._say(t("Not done: {why}", why=error))
+            return
         box = self.query_one(Input)
-        box.value = self._store.chat(self._renaming)[0]
+        self._renaming, self._search = self._chosen, box.value
+        box.value = title
         box.cursor_position = len(box.value)
         self.query_one("#card").border_title = t("New title")
 
@@ -173,7 +178,7 @@ class ChatsScreen(ModalScreen[int | None]):
         try:
             getattr(self._store, name)(chat, *values)
         except StoreError as error:
-            self._say(t("Not done: {why}", why=t(str(error))))
+            self._say(t("Not done: {why}", why=error))
             return False
         return True
 

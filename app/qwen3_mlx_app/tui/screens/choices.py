@@ -52,10 +52,10 @@ class Choices(TurnActions):
         session: Session,
         model_name: str,
         hint: str = "",
-        blink: bool = True,
+        still: bool = False,
         world: Environment | None = None,
     ) -> None:
-        super().__init__(session, model_name, hint, blink)
+        super().__init__(session, model_name, hint, still)
         self.world = world or Environment()
         self._load_name = self.world.load_name or model_name
         self._told: set[str] = set()

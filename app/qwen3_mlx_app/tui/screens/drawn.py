@@ -10,11 +10,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.events import MouseUp, Resize
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static, TextArea
 
-from qwen3_mlx_app.tui.attachments import Attachment, AttachmentError, named_files, read_file
+from qwen3_mlx_app.tui.attachments import Attachment, AttachmentError, attached
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.pace import Pace
 from qwen3_mlx_app.tui.session import Session
@@ -32,7 +33,8 @@ __all__ = ["FOOTER", "DrawnChat"]
 
 TICKS_PER_SECOND = 20
 LEAST = 44, 12
-LEAVING_SECONDS = 2
+LEAVING_SECONDS = 10
+_FOR_GOOD_SECONDS = 24 * 3600.0
 
 #: The footer's keys; on a narrow screen the last are left out, and F1 still lists them.
 FOOTER = (
@@ -47,14 +49,14 @@ class DrawnChat(Screen[None]):
     AUTO_FOCUS = "#composer"
 
     def __init__(
-        self, session: Session, model_name: str, hint: str = "", blink: bool = True
+        self, session: Session, model_name: str, hint: str = "", still: bool = False
     ) -> None:
         super().__init__()
         self.session = session
         self.state = session.state
         self._model_name = model_name
         self._hint = hint
-        self._blink = blink
+        self._still = still
         self._shown_load_error: Exception | None = None
         self._shown_trouble = ""
         self._was_running: tuple[object, ...] = ()
@@ -91,9 +93,10 @@ class DrawnChat(Screen[None]):
         kept = t("Kept: the chat; an answer goes on.")
         step = t("Make the window larger, or its letters smaller.")
         self.query_one("#small", Static).update(f"{text}\n{kept}\n→ {step}")
+        self._sync_chrome()  # some of it is cut to the width
 
     def on_mount(self) -> None:
-        self.composer.cursor_blink = self._blink
+        self.composer.cursor_blink = not self._still
         self.query_one(Chips).sync([])
         self._sync_chrome()
         self._ticking = self.set_interval(1 / TICKS_PER_SECOND, self._tick)
@@ -122,13 +125,12 @@ class DrawnChat(Screen[None]):
             self._stale = False
             await self.sync()
         async with self.drawing() as may:
-            if may and self.transcript.hidden and self._at_the_top():
-                await self.transcript.show_earlier(self.state, self.session.clock())
-
-    def _at_the_top(self) -> bool:
-        """Whether the person has scrolled up to where earlier turns begin."""
-        box = self.transcript
-        return box.max_scroll_y > 0 and box.scroll_y <= 2 and box.scroll_target_y <= 2
+            if not may:
+                return
+            box = self.transcript
+            box.keep_place()
+            if box.hidden and box.at_the_top:
+                await box.show_earlier(self.state, self.session.clock())
 
     async def sync(self) -> None:
         """Bring every widget up to the state.
@@ -194,6 +196,16 @@ class DrawnChat(Screen[None]):
             self._was_running = running
             self.refresh_bindings()
 
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information",
+        timeout: float | None = None, markup: bool = False,
+    ) -> None:  # fmt: skip
+        """A word in the corner: text, since names and prompts may hold brackets, never markup."""
+        shown_seconds = _FOR_GOOD_SECONDS if self._still else timeout
+        super().notify(
+            message, title=title, severity=severity, timeout=shown_seconds, markup=markup
+        )
+
     def notice(self, text: str) -> None:
         """A dim line at the end of the transcript."""
         if self._leaving:
@@ -215,13 +227,13 @@ class DrawnChat(Screen[None]):
     def sync_chips(self, text: str) -> None:
         """Show what goes along, and what cannot."""
         try:
-            self.query_one(Chips).sync([*self.pasted, *_files(text)])
+            self.query_one(Chips).sync([*self.pasted, *attached(text)])
         except AttachmentError as error:
             self.query_one(Chips).sync(self.pasted, str(error))
 
     def attachments(self, text: str) -> list[Attachment]:
         """Pastes and named files. Raises AttachmentError for a file that cannot go along."""
-        return [*self.pasted, *_files(text)]
+        return [*self.pasted, *attached(text)]
 
     @on(Composer.Pasted)
     def paste(self, event: Composer.Pasted) -> None:
@@ -240,8 +252,3 @@ class DrawnChat(Screen[None]):
     def on_mouse_up(self, _: MouseUp) -> None:
         """A click anywhere leaves the composer ready to type in."""
         self.call_later(self.composer.focus)
-
-
-def _files(text: str) -> list[Attachment]:
-    found = (read_file(name) for name in named_files(text)) if "@" in text else ()
-    return [attachment for attachment in found if attachment is not None]

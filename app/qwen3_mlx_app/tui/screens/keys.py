@@ -39,7 +39,8 @@ class KeysScreen(ModalScreen[None]):
     """Calls `change` with the person's keys on every change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "catch", "Another key", key_display="⏎"),
+        # Before the list's own ⏎, which would not be in the key bar.
+        Binding("enter", "catch", "Another key", key_display="⏎", priority=True),
         Binding("backspace,delete", "reset", "As it came", key_display="⌫"),
         Binding("escape", "back", "Back", key_display="esc"),
     ]
@@ -65,7 +66,7 @@ class KeysScreen(ModalScreen[None]):
         for name, text in _LABELS.items():
             colour = "$accent bold" if name in self._chosen else "$primary bold"
             content = Content.assemble(
-                (f" {keymap.label(name, every=True):<12}", colour), (t(text), "")
+                (f" {keymap.label(name, every=True):<8}", colour), (t(text), "")
             )
             rows.add_option(Option(content, id=name))
         rows.highlighted = at
@@ -90,7 +91,7 @@ class KeysScreen(ModalScreen[None]):
 
     @on(OptionList.OptionSelected)
     def clicked(self) -> None:
-        """A click, or ⏎ on the list."""
+        """A click."""
         self.action_catch()
 
     def _take(self, key: str | None) -> None:

@@ -69,7 +69,7 @@ class ModelsScreen(ModalScreen[Candidate | None]):
         box.highlighted = names.index(self._current) if self._current in names else 0
         box.focus()
         self._tick()  # what came while the list was closed is here
-        self.set_interval(1 / _TICKS_PER_SECOND, self._tick)
+        self._ticking = self.set_interval(1 / _TICKS_PER_SECOND, self._tick)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is a pause only where something runs."""
@@ -125,7 +125,8 @@ class ModelsScreen(ModalScreen[Candidate | None]):
             return
         order = ("reading", "checking", "waiting", "queued", "there")
         files = sorted(state.files, key=lambda file: order.index(file.doing))
-        lines = [_file_line(file) for file in files[:_MOST_FILES]]
+        room = 34 if self.app.size.width >= 84 else 26
+        lines = [_file_line(file, room) for file in files[:_MOST_FILES]]
         if (more := len(files) - _MOST_FILES) > 0:
             lines.append(Content.styled(t("and {n} more files", n=more), "$text-muted"))
         if state.note:
@@ -232,12 +233,12 @@ def _progress(fetching: Fetching) -> Content:
     return bar + Content.styled(words, "$text-muted")
 
 
-def _file_line(file: FileState) -> Content:
+def _file_line(file: FileState, room: int) -> Content:
     filled, empty = meter(file.done / file.total if file.total else 1.0, 10)
     sizes = f"{gigabytes(file.done)} / {gigabytes(file.total)}"
     doing = t(_DOING[file.doing])
     return Content.assemble(
-        (f"  {one_line(file.name, 34):<34} ", "$foreground"),
+        (f"  {one_line(file.name, room):<{room}} ", "$foreground"),
         (filled + empty, "$secondary on $panel"),
         (f" {sizes}" + (f" · {doing}" if doing else ""), "$text-muted"),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from textual import on
 
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx_app import clipboard
 from qwen3_mlx_app.tui.attachments import folded, named_files
-from qwen3_mlx_app.tui.clipboard import copy_with_pbcopy
-from qwen3_mlx_app.tui.exchange import ChatFileError, from_json, to_json, to_markdown
+from qwen3_mlx_app.tui.exchange import ChatFileError, free_name, from_json, to_json, to_markdown
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.screens.drawn import DrawnChat
@@ -100,7 +102,7 @@ class TurnActions(DrawnChat):
         if not self.state.turns:
             self.notify(t("There is nothing to export yet."), timeout=3)
             return
-        path = Path(name).expanduser() if name else _free_name("chat.md")
+        path = Path(name).expanduser() if name else free_name("chat.md")
         saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         self._write_file(path, text)
@@ -146,13 +148,13 @@ class TurnActions(DrawnChat):
             self.notify(t("There is no other version on that side."), timeout=2)
 
     def _copy(self, text: str) -> None:
-        """To the terminal's clipboard, and the Mac's."""
+        """To the terminal's clipboard, and the system's: macOS's own Terminal ignores OSC 52."""
         self.app.copy_to_clipboard(text)
-        self.run_worker(lambda: copy_with_pbcopy(text), thread=True, group="clipboard")
+        self.run_worker(lambda: copy_to_system(text), thread=True, group="clipboard")
         self.notify(t("Copied."), timeout=2)
 
     def _write(self, block: Block) -> None:
-        self._write_file(_free_name(block.file_name), block.text + "\n")
+        self._write_file(free_name(block.file_name), block.text + "\n")
 
     def _write_file(self, path: Path, text: str) -> None:
         try:
@@ -164,11 +166,7 @@ class TurnActions(DrawnChat):
             self.notify(t("Written: {name}", name=path), timeout=4)
 
 
-def _free_name(name: str) -> Path:
-    """The name, or the first numbered one that does not exist: nothing is overwritten."""
-    path = Path(name)
-    number = 2
-    while path.exists():
-        path = Path(f"{Path(name).stem}-{number}{Path(name).suffix}")
-        number += 1
-    return path
+def copy_to_system(text: str) -> None:
+    """Put a text on the system's clipboard, where there is one."""
+    with suppress(OptionError):
+        clipboard.copy(text)

@@ -38,7 +38,7 @@ class HeaderBar(Horizontal):
 
     def title(self, title: str, saved: bool, turns: int) -> None:
         """The chat's title and whether it is stored; an empty chat has neither."""
-        room = max(0, self.size.width - 50)
+        room = max(0, self.app.size.width - 54)  # this widget's own size comes a frame later
         state = t("saved") if saved else t("not saved")
         parts = [
             (f"{one_line(title, room)} · " if title and room >= 12 else "", "$text-muted"),

@@ -80,7 +80,7 @@ def store_error(why: str) -> ErrorNote:
     return ErrorNote(
         t("This chat is not being saved"), t("/export FILE keeps it"),
         kept=t("Kept: all of it, in this window. It is saved as soon as that can be done."),
-        cause=t("The database of chats cannot be written: {why}.", why=t(why)),
+        cause=t("The database of chats cannot be written: {why}.", why=why),
     )  # fmt: skip
 
 

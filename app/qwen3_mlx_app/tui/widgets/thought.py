@@ -12,7 +12,7 @@ from textual.widgets import Static
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import Phase, Turn, View
-from qwen3_mlx_app.tui.text import clean, meter, seconds
+from qwen3_mlx_app.tui.text import clean, meter, seconds, tokens
 
 __all__ = ["Thought"]
 
@@ -93,8 +93,7 @@ def _count(turn: Turn, live: bool) -> str:
     """`812 / 2,048 tokens` while there is a budget; at the end, who ended the thought."""
     if live and turn.budget:
         return t("{n:,} / {total:,} tokens", n=turn.thought_tokens, total=turn.budget)
-    n = turn.thought_tokens
-    text = t("1 token") if n == 1 else t("{n:,} tokens", n=n)
+    text = tokens(turn.thought_tokens)
     why = {
         "budget": t("budget used up"), "user": t("ended by you"),
         "loop": t("ended: it went round in circles"), "context": t("ended: the context is full"),

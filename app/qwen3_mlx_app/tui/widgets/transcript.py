@@ -72,6 +72,8 @@ class Transcript(VerticalScroll, can_focus=True):
         self.views: list[TurnView] = []
         self.hidden = 0
         self._cursor: Widget | None = None
+        self._from_bottom: float | None = None
+        self._height = 0
 
     def compose(self) -> ComposeResult:
         # An anchored scroll pins short content to its bottom; this one fills the height.
@@ -95,7 +97,7 @@ class Transcript(VerticalScroll, can_focus=True):
             await view.remove()
         del self.views[kept:]
         if not self.views:
-            self.hidden = max(0, len(line) - WINDOW)
+            self.hidden, self._from_bottom = max(0, len(line) - WINDOW), None
             self._sync_earlier()
         for turn in line[self.hidden + len(self.views) :]:
             self.views.append(TurnView(turn, state.tree.place(turn)))
@@ -117,17 +119,37 @@ class Transcript(VerticalScroll, can_focus=True):
         if not new:
             return
         self.release_anchor()
-        from_bottom = self.virtual_size.height - self.scroll_y
+        self._from_bottom = self.virtual_size.height - self.scroll_y
         self.hidden = begin
         self.views[:0] = new
         await self.turns.mount(*new, after=self.query_one("#earlier"))
         for view in new:
             await view.sync(state.view, now, state.info is not None)
         self._sync_earlier()
-        self.call_after_refresh(self._scroll_from_bottom, from_bottom)
 
-    def _scroll_from_bottom(self, distance: float) -> None:
-        self.scroll_to(y=self.virtual_size.height - distance, animate=False)
+    @property
+    def at_the_top(self) -> bool:
+        """Whether the person has scrolled up to where earlier turns begin."""
+        known = self._from_bottom is None and self._laid_out
+        return known and self.scroll_y <= 2 and self.scroll_target_y <= 2
+
+    @property
+    def _laid_out(self) -> bool:
+        """Whether there is a layout that has every turn; what is mounted is not in it at once."""
+        return all(view.size.height for view in self.views)
+
+    def keep_place(self) -> None:
+        """Call on every tick: earlier turns grow above the place where the person reads.
+
+        Nothing tells when their heights are final, so two ticks must find the same.
+        """
+        if self._from_bottom is None:
+            return
+        height = self.virtual_size.height
+        self.scroll_to(y=height - self._from_bottom, animate=False, immediate=True)
+        if self._laid_out and height == self._height:
+            self._from_bottom = None
+        self._height = height
 
     def _common(self, line: list[Turn]) -> int:
         """How many of the mounted turns are still at their place."""

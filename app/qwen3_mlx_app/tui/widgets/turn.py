@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from qwen3_mlx_app.tui.describe import why_ended
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import Phase, Turn, View
@@ -121,18 +122,8 @@ def _activity(turn: Turn, loaded: bool) -> str:
 
 def _why(turn: Turn) -> str:
     """Why an answer ended before its end, and what can be done about it."""
-    match turn.finish:
-        case "cancelled":
-            note = t("stopped")
-        case "timeout":
-            note = t("out of time")
-        case "length":
-            note = t("cut: out of tokens")
-        case "repetition":
-            return t("ended: it went round in circles")
-        case _:
-            return ""
-    return f"{note} · {say('{go_on} continues')}" if turn.can_continue else note
+    why = why_ended(turn)
+    return f"{why} · {say('{go_on} continues')}" if why and turn.can_continue else why
 
 
 def _stats(turn: Turn) -> Content | None:
