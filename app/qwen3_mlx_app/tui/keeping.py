@@ -1,8 +1,8 @@
 """Keeps the chat of a session in the database, and brings it back.
 
 The database may be locked, read-only or full at any moment. Then the chat goes on unsaved,
-`trouble` says why, and a later try stores all that is missing: every turn knows whether it has
-been stored.
+`trouble` says why, and a later try stores all that is missing: every turn knows whether its
+question (`saved`) and its end (`kept`) have been stored.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = ["Keeper"]
 FLUSH_SECONDS = 2.0
 #: A database that is locked is not asked again at once: each try may have to wait for the lock.
 RETRY_SECONDS = 20.0
+_LONG_AGO = -1e9
 
 _T = TypeVar("_T")
 
@@ -37,14 +38,14 @@ class Keeper:
         self.title = ""
         self.elsewhere = False
         self._clock = clock
-        self._flushed = self._failed = -1e9
+        self._flushed = self._failed = _LONG_AGO
         self._running: Turn | None = None
         self._length = 0
 
     @property
     def saved(self) -> bool:
         """Whether all that was said is stored, but for the last two seconds."""
-        return self.store is not None and not self.trouble
+        return self.store is not None and not (self.trouble or self._lacks_an_end)
 
     def asked(self, turn: Turn) -> None:
         """A question is about to be answered: store it first."""
@@ -55,10 +56,12 @@ class Keeper:
         """Call often: stores the answer when two seconds are over, or when it has ended."""
         turn = self._running
         if turn is None:
+            if self._lacks_an_end:
+                self._try(self._store_missing)
             return
         if not turn.running:
             self._running = None
-            self._try(lambda: self._finish(turn))
+            self._try(self._store_missing)
         elif self._clock() - self._flushed >= FLUSH_SECONDS:
             self._flushed = self._clock()
             length = len(turn.thought) + len(turn.answer)
@@ -68,8 +71,9 @@ class Keeper:
 
     def leave(self) -> None:
         """Store what is there and let go of the chat; the next question begins a new one."""
-        if (turn := self._running) is not None:
-            self._try(lambda: self._finish(turn))
+        self._failed = _LONG_AGO  # the last try is due, whatever the one before it met
+        if any(not turn.kept for turn in self.state.tree.all):
+            self._try(lambda: self._store_missing(last=True))
         if self.chat and self.store is not None:
             store, chat = self.store, self.chat
             self._try(lambda: store.release(chat))
@@ -104,16 +108,14 @@ class Keeper:
         """Show a chat that came from a file; it is stored at once."""
         self.leave()
         self._show(saved, owned=False)
-        self._try(self._store_missing)
+        self._store_anew()
 
     def fork(self) -> None:
         """Go on in a new chat that has all of this one; the old one stays as it is."""
         title = self.title
         self.leave()
-        for turn in self.state.tree.all:
-            turn.saved = 0
         self.title = f"{title} (2)" if title else ""
-        self._try(self._store_missing)
+        self._store_anew()
 
     def rename(self, title: str) -> None:
         """Give this chat a title."""
@@ -149,15 +151,28 @@ class Keeper:
         for old in saved.turns:
             turn = turns[old.id]
             turn.parent = turns.get(old.parent) if old.parent is not None else None
-            turn.saved = old.id if owned else 0
+            turn.saved, turn.kept = old.id if owned else 0, True
             self.state.tree.all.append(turn)
         if branch := saved.branch():
             self.state.tree.show(turns[branch[-1].id])
         self.title = saved.title
         self.state.system = saved.system
 
-    def _store_missing(self) -> None:
-        """Store the chat if it is new, and every turn that is not stored yet."""
+    @property
+    def _lacks_an_end(self) -> bool:
+        return any(not (turn.kept or turn.running) for turn in self.state.tree.all)
+
+    def _store_anew(self) -> None:
+        """Store all turns as a chat of their own."""
+        for turn in self.state.tree.all:
+            turn.saved, turn.kept = 0, False
+        self._try(self._store_missing)
+
+    def _store_missing(self, last: bool = False) -> None:
+        """Store the chat if it is new, every question that is not stored yet, and every end.
+
+        `last` takes what a running answer has by now for its end.
+        """
         assert self.store is not None
         turns = self.state.tree.all
         if not self.chat:
@@ -167,8 +182,10 @@ class Keeper:
             if not turn.saved:
                 parent = turn.parent.saved if turn.parent is not None else None
                 turn.saved = self.store.add_turn(self.chat, parent, turn.user, thinks=turn.thinks)
-                if not turn.running:
-                    self.store.finish_turn(turn.saved, saved_turn(turn))
+                turn.kept = False
+            if not turn.kept and (last or not turn.running):
+                self.store.finish_turn(turn.saved, saved_turn(turn))
+                turn.kept = True
         if self.state.turns:
             self.store.set_leaf(self.chat, self.state.turns[-1].saved)
 
@@ -176,11 +193,6 @@ class Keeper:
         assert self.store is not None
         self._store_missing()
         self.store.save_partial(turn.saved, turn.thought, turn.answer)
-
-    def _finish(self, turn: Turn) -> None:
-        assert self.store is not None
-        self._store_missing()
-        self.store.finish_turn(turn.saved, saved_turn(turn))
 
     def _try(self, do: Callable[[], _T]) -> _T | None:
         """Do it; a store that fails is a trouble to tell of, and no reason to stop."""

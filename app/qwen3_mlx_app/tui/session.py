@@ -209,12 +209,13 @@ class Session:
                 self.state.apply(envelope.event, self.clock())
                 if isinstance(envelope.event, Done):  # the next turn will begin at once
                     self.worker.prepare(self.state.history(), self.state.system)
+        trouble = self.keeper.trouble
         self.keeper.tick()
         if self.state.queued is not None and not self.state.generating:
             text, self.state.queued = self.state.queued, None
             self.send(text)
             return True
-        return bool(envelopes)
+        return bool(envelopes) or self.keeper.trouble != trouble
 
     def toggle_thinking(self) -> str | None:
         """Switch the mode for the next turn; the reason if this model cannot."""

@@ -115,9 +115,9 @@ class Phase(StrEnum):
 class Turn:
     """One question and what came of it. Times are readings of the same clock as `now`.
 
-    `saved` is its number in the database, 0 while it has none. `budget` is the most
-    tokens its thought may have; `continued` marks an answer that goes
-    on after a stop, `kept_tokens` what it had by then.
+    `saved` is its number in the database, 0 while it has none, and `kept` whether its end is
+    there too. `budget` is the most tokens its thought may have; `continued` marks an answer that
+    goes on after a stop, `kept_tokens` what it had by then.
     """
 
     number: int
@@ -141,6 +141,7 @@ class Turn:
     thought_started: float | None = None
     parent: Turn | None = field(default=None, repr=False)
     saved: int = 0
+    kept: bool = False
     budget: int | None = None
     ended_by: ThoughtEnd = ""
     continued: bool = False
@@ -257,7 +258,7 @@ class ChatState:
         self.numbers += 1
         turn.number, turn.phase, turn.continued = self.numbers, Phase.WAITING, True
         turn.finish = turn.reply = turn.error = turn.first_token = None
-        turn.started, turn.kept_tokens = now, turn.answer_tokens
+        turn.started, turn.kept_tokens, turn.kept = now, turn.answer_tokens, False
         return turn
 
     def clear(self) -> None:
