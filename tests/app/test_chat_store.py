@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from qwen3_mlx_app.tui.exchange import (
     to_markdown,
     write_chat,
 )
+from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.store import INTERRUPTED, SavedTurn, Store, StoreError
 
 
@@ -260,8 +262,40 @@ def test_a_chat_goes_out_as_json_and_comes_back_with_every_branch() -> None:
             '"turns": [{"question": "q", "id": 1, "parent": 1}]}',
             "does not come before",
         ),
+        (
+            '{"format": "qwen3-mlx chat", "version": 1, '
+            '"turns": [{"question": "q", "id": 1, "parent": []}]}',
+            "does not come before",
+        ),
     ],
 )
 def test_a_file_that_is_no_chat_says_why(text: str, reason: str) -> None:
     with pytest.raises(ChatFileError, match=reason):
         from_json(text)
+
+
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=5,
+)
+_NAMES = ["thought_tokens", "thought_seconds", "notices", "error", "model", "ttft_seconds"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(_NAMES), _JSON),
+    st.sampled_from(["stop", "failed", "odd", INTERRUPTED]),
+    st.one_of(st.none(), st.lists(st.integers()), st.integers(0, 2)),
+)
+@settings(deadline=None)
+def test_a_chat_from_anywhere_can_be_shown(
+    details: dict[str, object], finish: str, leaf: object
+) -> None:
+    turn = {"question": "half \ud800", "id": 1, "details": details, "finish": finish}
+    chat = {"format": "qwen3-mlx chat", "version": 1, "title": "t", "leaf": leaf, "turns": [turn]}
+    saved = from_json(json.dumps(chat))
+    assert saved.turns[0].question == "half ?"
+    assert restored(saved.turns[0]).thought_tokens >= 0 or details["thought_tokens"]
+    db = Store(":memory:")
+    write_chat(db, saved)
+    db.close()

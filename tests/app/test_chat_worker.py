@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from driving import PATIENCE, until
 
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Event, Failed, Loading, Reply, TextDelta
@@ -14,13 +14,6 @@ from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Phase
 from qwen3_mlx_app.tui.worker import Envelope, Job, Worker
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def collect(worker: Worker, job: int) -> list[Event]:
@@ -74,7 +67,7 @@ def test_a_job_can_be_cancelled_before_and_while_it_runs(model: FakeModel) -> No
     assert isinstance(last, Done)
     assert last.reply.finish_reason == "cancelled"
     worker.post(Job(2, lambda m: m.stream("b")))
-    until(lambda: any(isinstance(e.event, TextDelta) for e in worker._out))
+    until(lambda: any(isinstance(e.event, TextDelta) for e in list(worker._out)))
     worker.cancel(2)
     last = collect(worker, 2)[-1]
     assert isinstance(last, Done)
@@ -88,10 +81,21 @@ def test_closing_ends_what_runs(model: FakeModel) -> None:
     worker.post(Job(1, lambda m: m.stream("a")))
     worker.post(Job(2, lambda m: m.stream("b")))
     until(lambda: len(model.calls) == 2)
-    began = time.monotonic()
-    worker.close()
-    assert time.monotonic() - began < 4
+    worker.close(timeout=PATIENCE)
     assert model.closed
+    ends = [e.event for e in worker.drain() if e.job == 2 and isinstance(e.event, Done)]
+    assert [end.reply.finish_reason for end in ends] == ["cancelled"]
+
+
+def test_closing_starts_nothing_that_waits(model: FakeModel) -> None:
+    worker = Worker(lambda progress: model)
+    worker.start()
+    for number in (1, 2, 3):
+        worker.post(Job(number, lambda m: m.stream("a")))
+    until(lambda: len(model.calls) == 2)  # the second of the tape takes ten seconds
+    worker.close(timeout=PATIENCE)
+    assert model.closed
+    assert len(model.calls) == 2
 
 
 class Silent:
@@ -144,18 +148,21 @@ def test_a_second_try_after_a_failed_load(model: FakeModel) -> None:
 
 
 def test_leaving_while_the_model_loads_does_not_wait() -> None:
-    gate = threading.Event()
+    began, gate, over = threading.Event(), threading.Event(), threading.Event()
 
     def load(progress: object) -> FakeModel:
-        gate.wait(20)
+        began.set()
+        gate.wait(PATIENCE)
+        over.set()
         return FakeModel([])
 
     session = Session(load)
     session.start()
-    began = time.monotonic()
+    assert began.wait(PATIENCE)
     session.close()
-    assert time.monotonic() - began < 2
+    assert not over.is_set()
     gate.set()
+    session.worker._thread.join(PATIENCE)
 
 
 def test_a_load_failure_is_told_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from qwen3_mlx.errors import EngineError
@@ -31,7 +32,8 @@ def restored(saved: SavedTurn) -> Turn:
     turn.thought_tokens = _whole(details, "thought_tokens")
     turn.thought_seconds = _number(details, "thought_seconds")
     turn.answer_tokens = _whole(details, "answer_tokens")
-    turn.notices = [str(text) for text in details.get("notices") or []]
+    notices = details.get("notices")
+    turn.notices = [str(text) for text in notices] if isinstance(notices, list) else []
     if saved.finish == "failed":
         turn.phase = Phase.FAILED
         turn.error = EngineError(str(details.get("error") or "the answer broke off"))
@@ -76,7 +78,9 @@ def _reply(turn: Turn, details: dict[str, Any]) -> Reply:
 
 def _number(details: dict[str, Any], name: str) -> float:
     value = details.get(name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return 0.0
 
 
 def _whole(details: dict[str, Any], name: str) -> int:

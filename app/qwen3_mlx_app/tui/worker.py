@@ -60,6 +60,7 @@ class Worker:
         self._generation: Generation | None = None
         self._cancelled: set[int] = set()
         self._current = 0
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="qwen3-chat", daemon=True)
 
     def start(self) -> None:
@@ -100,13 +101,13 @@ class Worker:
         self._arrived.wait(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Cancel, close the model, and wait for the thread.
+        """Cancel what runs, drop what waits, close the model, and wait for the thread.
 
         A model that is still loading is left behind: nobody wants to wait for it to leave.
         """
+        self._closing = True
         self._jobs.put(None)
         with self._lock:
-            self._cancelled.add(self._current)
             if self._generation is not None:
                 self._generation.cancel()
         if self._thread.is_alive() and self._loaded.is_set():
@@ -128,7 +129,7 @@ class Worker:
         self._loaded.set()
         self._push(0, Loaded(model.info))
         try:
-            while (job := self._jobs.get()) is not None:
+            while (job := self._jobs.get()) is not None and not self._closing:
                 if isinstance(job, Job):
                     self._do(job, model)
                 else:
@@ -151,7 +152,7 @@ class Worker:
             generation = job.start(model)
             with self._lock:
                 self._generation, self._current = generation, job.number
-                if job.number in self._cancelled:
+                if self._closing or job.number in self._cancelled:
                     generation.cancel()
             for event in generation:
                 ended = isinstance(event, (Done, Failed))

@@ -109,10 +109,10 @@ class ChatServer(Server):
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Run the app for this connection; an older one is closed first."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running], timeout=5)
-        self._running = asyncio.current_task()
+        older, self._running = self._running, asyncio.current_task()
+        if older is not None:
+            older.cancel()
+            await asyncio.wait([older], timeout=5)
         return await super().handle_websocket(request)
 
 
