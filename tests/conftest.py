@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from qwen3_mlx.warm import place
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
+
+# A slow computer is no fault of the code: examples have no deadline, and may be slow to make.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
