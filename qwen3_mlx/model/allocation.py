@@ -5,7 +5,9 @@ and, in a mixture of experts, decides what the router sees; then in the table of
 is read twice where it is tied; least in experts, of which a token uses few. How much a weight
 of each kind matters was measured on trained models as the KL divergence that its packing alone
 causes, per weight (docs/convert.md has the table). From there it is a knapsack: the upgrade that
-saves most divergence per byte comes first, until the bytes are spent.
+saves most divergence per byte comes first, until the bytes are spent. Bytes are those of the model
+and those that a token reads, which decide the speed: in a mixture of experts a little more on the
+disk could be a third more for each token, so both are bounded by the same share.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from qwen3_mlx.model.config import ModelConfig
 
 __all__ = ["SPEND", "allocate", "extra_bytes"]
 
-#: The share of bytes that `convert --q4` spends beyond uniform 4 bits.
+#: The share of bytes, on disk and for each token, that `convert --q4` spends beyond uniform 4 bits.
 SPEND = 0.08
 
 #: Divergence per weight that every token uses, relative to a gate or up projection.
@@ -41,6 +43,11 @@ class _Unit:
     share: float  # of the tokens that use each weight
     depth: int  # layers between it and the nearer end of the model
 
+    @property
+    def read(self) -> float:
+        """Weights that a token reads: of a table that is no head, a row."""
+        return 0.0 if self.kind == "embed_tokens" else self.weights * self.share
+
 
 def allocate(
     config: ModelConfig, bits: int, group_size: int, spend: float, item_bytes: int = 2
@@ -51,28 +58,36 @@ def allocate(
         config: of the plain model.
         bits: what every matrix gets.
         group_size: weights that share a scale and a bias of `item_bytes` each.
-        spend: the share of the bytes of all matrices that may be added: 0.08 for 8 %.
+        spend: the share of the bytes of all matrices, and of those that a token reads, that may
+            be added: 0.08 for 8 %.
 
     >>> from qwen3_mlx.catalogue import find
-    >>> extra = allocate(find("30b-a3b").config, 4, 64, 0.08)
-    >>> extra["model.layers.7.self_attn.q_proj"], extra["lm_head"]
-    (8, 8)
-    >>> extra.get("model.layers.7.mlp.switch_mlp.up_proj")
+    >>> extra = allocate(find("4b").config, 4, 64, 0.08)
+    >>> extra["model.layers.0.self_attn.q_proj"]
+    6
+    >>> extra.get("model.layers.7.mlp.up_proj")
     """
     units = list(_units(config, group_size))
-    left = spend * sum(unit.weights for unit in units) * (bits + 16 * item_bytes / group_size)
+    weights, read = sum(unit.weights for unit in units), sum(unit.read for unit in units)
+    left = left_to_read = spend * (bits + 16 * item_bytes / group_size)
     held = [bits] * len(units)
-    heap = [(_rank(unit, bits), number) for number, unit in enumerate(units)]
+
+    def cost(unit: _Unit) -> float:
+        """What a bit more takes of what is left, the scarcer of the two."""
+        return max(unit.weights / weights, unit.read / read)
+
+    heap = [(_rank(unit, bits, cost(unit)), number) for number, unit in enumerate(units)]
     heapify(heap)
     while heap:
         _, number = heappop(heap)
         unit, after = units[number], _next(held[number])
-        cost = (after - held[number]) * unit.weights
-        if not 0 < cost <= left:
+        more = after - held[number]
+        stored, loaded = more * unit.weights / weights, more * unit.read / read
+        if not more or stored > left or loaded > left_to_read:
             continue
-        left -= cost
+        left, left_to_read = left - stored, left_to_read - loaded
         held[number] = after
-        heappush(heap, (_rank(unit, after), number))
+        heappush(heap, (_rank(unit, after, cost(unit)), number))
     return {
         path: now
         for unit, now in zip(units, held, strict=True)
@@ -97,11 +112,11 @@ def _next(bits: int) -> int:
     return _LADDER[min(place + 1, len(_LADDER) - 1)]
 
 
-def _rank(unit: _Unit, bits: int) -> tuple[float, int]:
-    """Smallest first: what the next step of a unit saves per bit, then the ends of the model."""
+def _rank(unit: _Unit, bits: int, cost: float) -> tuple[float, int]:
+    """Smallest first: what the next step of a unit saves for its cost, then the model's ends."""
     after = _next(bits)
-    saved = _MATTERS[unit.kind] * unit.share * (_LEFT**bits - _LEFT**after)
-    return -saved / max(1, after - bits), unit.depth
+    saved = _MATTERS[unit.kind] * unit.share * unit.weights * (_LEFT**bits - _LEFT**after)
+    return -saved / max(1, after - bits) / cost, unit.depth
 
 
 def _units(config: ModelConfig, group_size: int) -> Iterator[_Unit]:
