@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     folder = fetch(args.model, source=True)
     checkpoint = open_checkpoint(folder)
     print(f"{folder}: {format_bytes(checkpoint.weight_bytes)} of weights")
+    if "quant_method" in (checkpoint.config.get("quantization_config") or {}):  # AWQ, GPTQ, FP8
+        print(f"To chat with it, first:  qwen3-mlx convert {args.model} --q4")
+        return 0
     print(f"Chat with it:  qwen3-mlx chat -m {args.model}")
     if "quantization" not in checkpoint.config:
-        print(f"A quarter of the memory:  qwen3-mlx convert {args.model} --q4")
+        print(f"A third of the memory:  qwen3-mlx convert {args.model} --q4")
     return 0

@@ -247,8 +247,8 @@ def _quantization(
         other = _block(raw, "quantization_config")
         if "quant_method" in other:
             raise UnsupportedModelError(
-                f"the weights are stored as {other['quant_method']!r}; this version reads "
-                "bf16, f16 and f32 checkpoints and MLX-quantised folders"
+                f"the weights are stored as {other['quant_method']!r}, which is not run as it is: "
+                "convert the folder first (qwen3-mlx convert FOLDER --q4)"
             )
         block = other if "bits" in other else {}
     if not block:
