@@ -161,6 +161,7 @@ class Qwen3(Asking, Looking):
             can_switch_thinking=self._template.can_switch_thinking,
             family=self._family,
             planned_bytes=(self._keeper.plan or self._keeper.full_plan()).total_bytes,
+            can_call_tools=self._family != "base" and self._template.can_call_tools,
         )
 
     @property

@@ -77,7 +77,8 @@ class ModelInfo:
     """What a front end shows of a loaded model. Sizes are bytes, the context is tokens.
 
     `family` is "hybrid", "thinking", "instruct", "coder" or "base"; `planned_bytes` what the
-    memory plan reckons with for the whole context, 0 where there is no plan.
+    memory plan reckons with for the whole context, 0 where there is no plan. `can_call_tools` is
+    False for Base models, and where the chat template knows of no tools.
 
     >>> from qwen3_mlx.testing import FakeModel
     >>> info = FakeModel([]).info
@@ -93,6 +94,7 @@ class ModelInfo:
     can_switch_thinking: bool
     family: str = ""
     planned_bytes: int = 0
+    can_call_tools: bool = True
 
 
 class Generation(Protocol):

@@ -47,7 +47,7 @@ def model(folder: Path) -> Iterator[Qwen3]:
 def test_info(model: Qwen3, folder: Path) -> None:
     info = model.info
     assert (info.name, info.quantization, info.context) == (str(folder), "f32", 4096)
-    assert (info.can_think, info.can_switch_thinking) == (True, True)
+    assert (info.can_think, info.can_switch_thinking, info.can_call_tools) == (True, True, False)
 
 
 def test_streamed_text_is_the_final_text(model: Qwen3) -> None:

@@ -21,6 +21,7 @@ from qwen3_mlx_app.tui.settings import Settings, read_settings
 if TYPE_CHECKING:
     from qwen3_mlx.events import Loading
     from qwen3_mlx.interface import ChatModel
+    from qwen3_mlx.tools.functions import Tool
     from qwen3_mlx_app.tui.session import Session
     from qwen3_mlx_app.tui.store import Store
     from qwen3_mlx_app.tui.worker import Loader
@@ -36,6 +37,7 @@ examples:
   qwen3-mlx chat --system "Answer in Chinese."
   qwen3-mlx chat --plain              whole lines without a screen, for screen readers
   qwen3-mlx chat --web                the same in a browser on this computer
+  qwen3-mlx chat -m 4b --tools my_tools.py   the model may call its functions, if you say yes
   printf '2 + 2?\\nand + 3?\\n' | qwen3-mlx chat      one turn for each line
 
 In the chat, F1 lists the keys and / the commands.
@@ -72,6 +74,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         metavar="N",
         help="with --web: the port (default: a free one)",
     )
+    parser.add_argument(
+        "--tools",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="let the model call the functions of a Python file; each call waits for your yes "
+        "(may be given more than once)",
+    )
     parser.add_argument("--private", action="store_true", help="do not save this chat")
     parser.add_argument(
         "--theme", choices=("dark", "light"), help="the colours (default: as in the settings)"
@@ -83,6 +93,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
+    tools = _tools(args)
     if args.web and not _served():
         return _serve(args)
     plain = args.plain or not _on_screen()
@@ -94,8 +105,17 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     if plain:
         if args.plain:  # a script that reads a pipe gets the same words everywhere
             language.use(read_settings(_settings_path())[0].language)
-        return _run_plain(_session(args, load, Settings()), hint)
-    return _run_screen(args, load, name, hint)
+        return _run_plain(_session(args, load, Settings(), tools), hint)
+    return _run_screen(args, load, name, hint, tools)
+
+
+def _tools(args: argparse.Namespace) -> tuple[Tool, ...]:
+    """The functions that the model may call; their files are read before all else."""
+    if not args.tools:
+        return ()
+    from qwen3_mlx_app.tool_files import read_tools
+
+    return read_tools(args.tools)
 
 
 def _served() -> bool:
@@ -132,7 +152,9 @@ def _run_plain(session: Session, hint: str) -> int:
     return PlainChat(session, sys.stdin, sys.stdout).run()
 
 
-def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) -> int:
+def _run_screen(
+    args: argparse.Namespace, load: Loader, name: str, hint: str, tools: tuple[Tool, ...]
+) -> int:
     """The app. What is written to file descriptor 2 meanwhile goes to a log."""
     from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
@@ -148,7 +170,7 @@ def _run_screen(args: argparse.Namespace, load: Loader, name: str, hint: str) ->
         from qwen3_mlx_app.tui.screens.choices import Environment
 
         app = ChatApp(
-            _session(args, load, settings),
+            _session(args, load, settings, tools),
             os.path.basename(name),
             theme=args.theme or settings.theme,
             hint=hint,
@@ -178,7 +200,9 @@ def _memory_flags(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.memory(args).items() if value is not None}
 
 
-def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Session:
+def _session(
+    args: argparse.Namespace, load: Loader, settings: Settings, tools: tuple[Tool, ...]
+) -> Session:
     """The flags of the command line come before the settings."""
     from qwen3_mlx_app.tui.session import ChatOptions, Session
     from qwen3_mlx_app.tui.state import VIEWS
@@ -191,6 +215,7 @@ def _session(args: argparse.Namespace, load: Loader, settings: Settings) -> Sess
         max_tokens=args.max_tokens or settings.max_tokens or None,
         seed=args.seed,
         overflow=args.overflow,
+        tools=tools,
     )
     store, trouble = _store(args)
     session = Session(load, chosen, store=store, trouble=trouble)

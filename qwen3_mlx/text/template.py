@@ -53,6 +53,11 @@ _PROBE = (
     {"role": "assistant", "content": "b"},
     {"role": "user", "content": "c"},
 )
+_PROBE_SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "description": "b"}}}
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": "probe_tool", "description": "c", "parameters": _PROBE_SCHEMA},
+}
 
 
 class ChatTemplate:
@@ -101,6 +106,14 @@ class ChatTemplate:
     def can_think(self) -> bool:
         """Whether the model thinks: it can be switched, or its prompt opens a thought."""
         return self.can_switch_thinking or self._ending(None).rstrip("\n").endswith("<think>")
+
+    @cached_property
+    def can_call_tools(self) -> bool:
+        """Whether tools change the prompt: a template may not know of any."""
+        try:
+            return self.render(_PROBE, tools=[_PROBE_TOOL]) != self.render(_PROBE)
+        except PromptError:  # no template at all, or one that fails on tools
+            return False
 
     def render(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Timing
 from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx_app.tui.commands import COMMANDS
 from qwen3_mlx_app.tui.plain import PlainChat
 from qwen3_mlx_app.tui.session import ChatOptions, Session
@@ -199,3 +201,45 @@ def test_the_options_reach_the_model() -> None:
     (call,) = model.calls
     assert (call.prompt, call.system, call.thinking) == ("hi", "s", False)
     assert (call.max_tokens, call.seed) == (4, 9)
+
+
+def put(name: str) -> str:
+    """Put something away."""
+    return f"{name} is in the box"
+
+
+CALL = Answer("I see.", thinking="a hat", calls=[("put", {"name": "hat"})], timing=TIMING)
+
+
+@pytest.mark.parametrize(("said", "told"), [("y", "hat is in the box"), ("n", "error: the person")])
+def test_a_call_is_asked_about_on_the_terminal(said: str, told: str) -> None:
+    model = FakeModel([CALL, Answer("So.", thinking="well", timing=TIMING)])
+    tools = ChatOptions(tools=(Tool.of(put),))
+    _, lines = chat(model, Terminal(["put the hat away", said]), tools)
+    assert lines[:4] == ["you: thought: a hat", "qwen3: I see.", 'tool: put(name="hat")', lines[3]]
+    assert lines[3].startswith(f"May this tool run? y/n: tool: put → {told}")
+    assert lines[4:6] == ["thought: well", "qwen3: So."]
+    assert str(model.calls[1].messages[-1]["content"]).startswith(told)
+
+
+def test_nobody_at_a_pipe_can_say_yes() -> None:
+    model = FakeModel([CALL, "So.", "Yes what?"])
+    _, lines = chat(model, "put the hat away\ny\n", ChatOptions(tools=(Tool.of(put),)))
+    assert "note: not run: the input is no terminal, so nobody can be asked" in lines
+    assert "you: y" in lines
+    assert "error: the person" in str(model.calls[1].messages[-1]["content"])
+
+
+@pytest.mark.parametrize("key", ["^C", ""])
+def test_ctrl_c_and_the_end_of_the_input_are_no_yes(key: str) -> None:
+    model = FakeModel([CALL, "So."])
+    _, lines = chat(model, Terminal(["put the hat away", *([key] if key else [])]),
+                    ChatOptions(tools=(Tool.of(put),)))  # fmt: skip
+    assert not any("in the box" in line for line in lines)
+    assert (len(model.calls) == 1) == (key == "^C")
+
+
+def test_a_model_without_tools_says_so() -> None:
+    model = FakeModel(["So."], info=replace(FakeModel([]).info, can_call_tools=False))
+    _, lines = chat(model, "hi", ChatOptions(tools=(Tool.of(put),)))
+    assert "note: Qwen3-fake cannot call tools: it answers without them." in lines

@@ -34,7 +34,6 @@ from qwen3_mlx_app.tui.screens.models import ModelsScreen
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
-from qwen3_mlx_app.tui.state import ToolEnded, ToolStarted
 from qwen3_mlx_app.tui.store import SavedTurn, Store
 from qwen3_mlx_app.tui.widgets.composer import Chips
 
@@ -382,24 +381,3 @@ async def test_formulas_show_their_source() -> None:
         await press(app, "alt+up", "m")
         await opened(pilot, app, BlockScreen)
         assert "\\frac{a}{b} \\leq 1" in app.screen.query_one(TextArea).text
-
-
-async def test_tools_are_lines_between_thought_and_answer() -> None:
-    model = FakeModel([Answer("done", pause_after=0)])
-    app = make_app(model)
-    async with app.run_test() as pilot:
-        await ready(pilot, app)
-        await say(app, "what time is it?")
-        await wait_until(pilot, lambda: app.session.state.current is not None)
-        state = app.session.state
-        state.apply(ToolStarted("1", "clock", '{"zone": "UTC"}'), 0.0)
-        await wait_until(pilot, lambda: "clock" in shown(app, "ToolLine"))
-        assert "…" in shown(app, "ToolLine")
-        state.apply(ToolEnded("1", "12:00\nsharp"), 0.0)
-        await wait_until(pilot, lambda: "12:00 sharp" in shown(app, "ToolLine"))
-        state.apply(ToolStarted("2", "rm", "{}"), 0.0)
-        state.apply(ToolEnded("2", "not allowed", failed=True), 0.0)
-        await wait_until(pilot, lambda: len(app.chat.query("ToolLine")) == 2)
-        await wait_until(pilot, lambda: "✗" in shown(app, "ToolLine"))
-        model.go_on()
-        await drawn(pilot, app)

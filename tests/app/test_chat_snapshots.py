@@ -6,6 +6,7 @@ at the pictures in __snapshots__.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from threading import Event
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from driving import (
+    TIMING,
     Clock,
     ask,
     drawn,
@@ -31,6 +33,7 @@ from textual.widgets._toast import Toast
 from qwen3_mlx.errors import DownloadPaused, EngineError, HubError, MemoryPlanError, PromptError
 from qwen3_mlx.pulling import Download, FileState, Listener
 from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.app import ChatApp
 from qwen3_mlx_app.tui.downloads import Downloads
@@ -42,9 +45,10 @@ from qwen3_mlx_app.tui.screens.help import HelpScreen
 from qwen3_mlx_app.tui.screens.keys import KeysScreen
 from qwen3_mlx_app.tui.screens.models import ModelsScreen
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
-from qwen3_mlx_app.tui.session import Session
+from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.settings import Settings
 from qwen3_mlx_app.tui.store import SavedTurn, Store, StoreError
+from qwen3_mlx_app.tui.widgets.approval import Approval
 from qwen3_mlx_app.tui.widgets.note import ErrorNote
 from qwen3_mlx_app.tui.widgets.thought import Thought
 from qwen3_mlx_app.tui.widgets.welcome import Welcome
@@ -73,6 +77,7 @@ def compare(
     steps: Steps,
     store: Store | None = None,
     downloads: Downloads | None = None,
+    options: ChatOptions | None = None,
 ) -> bool:
     """Run the app through some steps and compare its picture with the stored one."""
     theme, size = look
@@ -82,7 +87,7 @@ def compare(
             raise model
         return model
 
-    session = Session(load, clock=Clock(), store=store)
+    session = Session(load, options, clock=Clock(), store=store)
     app = ChatApp(
         session,
         "small",
@@ -342,3 +347,40 @@ def test_thinking_in_chinese_with_a_budget(
         assert compare(snap_compare, look, FakeModel([full_answer(pause_after=80)]), steps)
     finally:
         language.use("en")
+
+
+def test_a_tool_waits_for_a_yes(snap_compare: Compare, look: tuple[str, tuple[int, int]]) -> None:
+    """One call ran, the next is asked about, and the composer is free beside it."""
+
+    def list_files() -> str:
+        return json.dumps([f"Screenshot {n}.png" for n in range(1, 9)])
+
+    def move_file(name: str, into: str) -> str:
+        return f"{name} → {into}"
+
+    call = ("move_file", {"name": "Screenshot 1.png", "into": "Screenshots"})
+    model = FakeModel(
+        [
+            Answer("I look first.", calls=[("list_files", {})], timing=TIMING, prompt_tokens=36),
+            Answer(calls=[call], timing=TIMING, prompt_tokens=90),
+            "Moved.",
+        ]
+    )
+    options = ChatOptions(tools=(Tool.of(list_files), Tool.of(move_file)))
+
+    async def steps(pilot: Pilot[None], app: ChatApp) -> None:
+        clock, approval = app.session.clock, app.chat.query_one(Approval)
+        assert isinstance(clock, Clock)
+        await say(app, "Move the screenshots into Screenshots.")
+        await wait_until(pilot, lambda: app.focused is approval)
+        clock.now += 1
+        await press(app, "y")
+        await wait_until(pilot, lambda: approval.use is not None and approval.use.name == call[0])
+        await wait_until(pilot, lambda: "?" in str(app.chat.query(".tool-title").last().render()))
+        handled = Event()
+        approval.call_later(handled.set)  # after the focus that is on its way
+        await wait_until(pilot, handled.is_set)
+        await wait_until(pilot, lambda: "y once" in str(approval.border_subtitle))
+        await pilot.pause()
+
+    assert compare(snap_compare, look, model, steps, options=options)

@@ -242,6 +242,9 @@ def test_modes_are_read_from_the_template() -> None:
         "own-instruct": (False, False),
         "own-coder": (False, False),
     }
+    calls = {name for name in OWN if ChatTemplate(OWN[name]).can_call_tools}
+    assert calls == {"own-hybrid", "own-coder"}
+    assert not ChatTemplate(None).can_call_tools
     assert not ChatTemplate(None).can_think
     assert not ChatTemplate("{{ raise_exception('no') }}").can_think
 
@@ -252,6 +255,7 @@ def test_modes_of_the_official_families() -> None:
         template = ChatTemplate(official(name))
         assert template.can_switch_thinking == ("hybrid" in name)
         assert template.can_think == ("hybrid" in name or "2507-thinking" in name)
+        assert template.can_call_tools == ("reranker" not in name)
 
 
 def test_dialect_of_transformers(oracle: Oracle) -> None:

@@ -313,6 +313,7 @@ WORDS: dict[str, str] = {
     # Plain mode
     "this input is a pipe": "输入来自管道",
     "you: ": "你：",
+    "tool: ": "工具：",
     "thought: ": "思考：",
     "qwen3: ": "qwen3：",
     "note: ": "提示：",
@@ -366,4 +367,25 @@ WORDS: dict[str, str] = {
         "逐字显示模型读到的提示词；加 TEXT 则针对该消息"
     ),
     "The prompt · {n:,} tokens": "提示词 · {n:,} 个 token",
+    # Tools
+    "May this tool run?": "允许运行这个工具吗？",
+    "May this tool run? y/n: ": "允许运行这个工具吗？y/n：",
+    "y once · a always in this chat · n no · esc stop": (
+        "y 仅此一次 · a 此对话中总是 · n 不允许 · esc 停止"
+    ),
+    "⇥ to answer: yes, always, no": "⇥ 回答：允许、总是、不允许",
+    "Yes": "允许",
+    "Always": "总是",
+    "No": "不允许",
+    "Message": "消息",
+    "Before a tool runs you are asked: y runs it once, a always in this chat, n does not and "
+    "tells the model, esc stops the answer. Tab goes from the composer to the question. Space "
+    "on a call opens its result, m shows all of it.": (
+        "工具运行前会先问你：y 运行一次，a 在此对话中总是运行，n 不运行并告诉模型，esc 停止回答。"
+        "Tab 从输入框回到问题。在调用上按空格展开结果，m 显示全文。"
+    ),
+    "Stopped: the model went on calling tools.": "已停止：模型一直在调用工具。",
+    "{name} cannot call tools: it answers without them.": "{name} 不能调用工具，将直接回答。",
+    "⚙ this model cannot call tools": "⚙ 此模型不能调用工具",
+    "not run: the input is no terminal, so nobody can be asked": ("未运行：输入不是终端，无人可问"),
 }

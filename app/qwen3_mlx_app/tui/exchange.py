@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_mlx_app.tui.language import t
+from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.store import SavedTurn, Store
+from qwen3_mlx_app.tui.text import one_line
 
 __all__ = [
     "ChatFileError",
@@ -82,8 +84,18 @@ def to_markdown(saved: SavedChat) -> str:
         model = turn.details.get("model") or "Qwen3"
         thought = turn.thought.strip()
         fold = f"<details><summary>Thought</summary>\n\n{thought}\n\n</details>\n\n"
-        parts.append(f"## {model}\n\n{fold if thought else ''}{turn.answer.strip()}")
+        said = f"{fold if thought else ''}{_calls(turn)}{turn.answer.strip()}"
+        parts.append(f"## {model}\n\n{said}")
     return "\n\n".join(parts) + "\n"
+
+
+def _calls(turn: SavedTurn) -> str:
+    """The tools that were called and what they said, cut: the JSON has all of it."""
+    lines = [
+        f"{one_line(f'{use.name} {use.arguments}', 200)} → {one_line(use.result or '', 200)}"
+        for use in restored(turn).tools
+    ]
+    return "```\n" + "\n".join(lines) + "\n```\n\n" if lines else ""
 
 
 def to_json(saved: SavedChat) -> str:

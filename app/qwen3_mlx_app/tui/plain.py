@@ -13,6 +13,7 @@ from typing import TextIO
 from qwen3_mlx.errors import Qwen3Error
 from qwen3_mlx_app.tui.attachments import AttachmentError, attached, with_attachments
 from qwen3_mlx_app.tui.budgets import budget_name
+from qwen3_mlx_app.tui.calls import ToolUse
 from qwen3_mlx_app.tui.commands import COMMANDS, Unknown, parse
 from qwen3_mlx_app.tui.describe import describe, why_ended
 from qwen3_mlx_app.tui.exchange import ChatFileError, free_name, from_json, to_json, to_markdown
@@ -21,11 +22,19 @@ from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import VIEWS, Phase, Turn
 from qwen3_mlx_app.tui.store import StoreError
-from qwen3_mlx_app.tui.text import clean, seconds, tokens, tokens_per_second
+from qwen3_mlx_app.tui.text import clean, plain_json, seconds, tokens, tokens_per_second
 
 __all__ = ["PlainChat"]
 
-_LABELS = {"you": "you: ", "thought": "thought: ", "model": "qwen3: ", "note": "note: "}
+_LABELS = {
+    "you": "you: ",
+    "thought": "thought: ",
+    "model": "qwen3: ",
+    "tool": "tool: ",
+    "note": "note: ",
+}
+#: Characters of a tool's result that are printed.
+SHOWN = 400
 
 
 class PlainChat:
@@ -39,6 +48,7 @@ class PlainChat:
         self._interactive = source.isatty()
         self._over = False
         self._failures = 0
+        self._told = 0
 
     def run(self) -> int:
         """Read, answer, repeat; 0 unless an answer failed."""
@@ -94,7 +104,7 @@ class PlainChat:
             return
         thought = _Lines(_label("thought"), self._print)
         answer = _Lines(_label("model"), self._print)
-        stopping = False
+        stopping, self._told = False, 0
         while turn.running and not self._over:
             try:
                 self._wait(turn, thought, answer)
@@ -111,13 +121,46 @@ class PlainChat:
         self.session.worker.wait(0.2)
         self.session.drain()
         self._say(turn, thought, answer)
+        if (use := turn.asking) is not None:
+            self._ask_about(use)
+
+    def _ask_about(self, use: ToolUse) -> None:
+        """Whether a call may run. Lines from a pipe are messages, and no yes to anything."""
+        values = ", ".join(f"{name}={plain_json(value)}" for name, value in use.values.items())
+        self._print(f"{_label('tool')}{clean(use.name)}({values})")
+        if not self._interactive:
+            self.session.allow("no")
+            self._note(t("not run: the input is no terminal, so nobody can be asked"))
+            return
+        self._sink.write(t("May this tool run? y/n: "))
+        self._sink.flush()
+        allowed = self._source.readline().strip().lower() in ("y", "yes")
+        self.session.allow("yes" if allowed else "no")
 
     def _say(self, turn: Turn, thought: _Lines, answer: _Lines) -> None:
-        if self.state.view != "line":
-            thought.feed(turn.thought)
-        if turn.phase is not Phase.THINKING:
+        """What came by now, the results of calls between the texts before and after them."""
+        for use in turn.tools[self._told :]:
+            if use.after is None:
+                break
+            self._say_texts(turn.thought[: use.after[0]], turn.answer[: use.after[1]],
+                            thought, answer)  # fmt: skip
             thought.end()
-        answer.feed(turn.answer)
+            answer.end()
+            if use.result is None:
+                return
+            said = clean(use.result)
+            cut = f"{said[:SHOWN]}…" if len(said) > SHOWN else said
+            self._print(f"{_label('tool')}{clean(use.name)} → {cut}")
+            self._told += 1
+        self._say_texts(turn.thought, turn.answer, thought, answer)
+
+    def _say_texts(self, thinks: str, says: str, thought: _Lines, answer: _Lines) -> None:
+        if self.state.view != "line":
+            thought.feed(thinks)
+        turn = self.state.current
+        if turn is None or turn.phase is not Phase.THINKING:
+            thought.end()
+        answer.feed(says)
 
     def _close(self, turn: Turn) -> None:
         """How it ended."""
@@ -183,7 +226,7 @@ class PlainChat:
     def fork(self) -> None:
         """Go on in a copy."""
         if self.state.turns:
-            self.session.keeper.fork()
+            self.session.fork()
             self._note(say("You go on in a copy; the old chat stays in {chats}."))
 
     def show_chats(self, search: str = "") -> None:
@@ -299,10 +342,13 @@ def _label(name: str) -> str:
 
 
 class _Lines:
-    """Prints a growing text line by line: the label first, the last line at the end."""
+    """Prints a growing text line by line: the label first, the last line at the end.
+
+    What comes after an end, as an answer does after a call, has the label again.
+    """
 
     def __init__(self, label: str, write: Callable[[str], None]) -> None:
-        self._label = label
+        self._first = self._label = label
         self._write = write
         self._done = 0
         self._text = ""
@@ -319,6 +365,7 @@ class _Lines:
         if self._done < len(self._text):
             self._line(self._text[self._done :])
             self._done = len(self._text)
+        self._label = self._first
 
     def _line(self, line: str) -> None:
         if line.strip() or not self._label:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason, Reply, Timing, Usage
+from qwen3_mlx_app.tui import calls
 from qwen3_mlx_app.tui.describe import describe
 from qwen3_mlx_app.tui.state import Phase, Turn
 from qwen3_mlx_app.tui.store import SavedTurn
@@ -34,6 +35,7 @@ def restored(saved: SavedTurn) -> Turn:
     turn.answer_tokens = _whole(details, "answer_tokens")
     notices = details.get("notices")
     turn.notices = [str(text) for text in notices] if isinstance(notices, list) else []
+    calls.restore(turn, details.get("steps"))
     if saved.finish == "failed":
         turn.phase = Phase.FAILED
         turn.error = EngineError(str(details.get("error") or "the answer broke off"))
@@ -52,6 +54,8 @@ def _details(turn: Turn) -> dict[str, Any]:
         "answer_tokens": turn.answer_tokens,
         "notices": turn.notices,
     }
+    if turn.tools:
+        details["steps"] = calls.to_json(turn)
     if turn.error is not None:
         details["error"] = describe(turn.error)
     if (reply := turn.reply) is not None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx.errors import EngineError, PromptError
-from qwen3_mlx.events import Done, Loading
-from qwen3_mlx.interface import ChatModel, Generation, Message, Overflow, Sampling
+from qwen3_mlx.events import Done, Loading, Notice
+from qwen3_mlx.interface import ChatModel, Message, Overflow, Sampling
+from qwen3_mlx_app.tui import calls
+from qwen3_mlx_app.tui.approval import Approvals, ToolAnswer, Verdict
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import Keeper
 from qwen3_mlx_app.tui.keymap import say
@@ -16,7 +20,10 @@ from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.restoring import saved_turn
 from qwen3_mlx_app.tui.state import ChatState, Phase, Turn
 from qwen3_mlx_app.tui.store import Store
-from qwen3_mlx_app.tui.worker import Job, Loader, Worker
+from qwen3_mlx_app.tui.worker import Job, Loader, Running, Worker, usable
+
+if TYPE_CHECKING:
+    from qwen3_mlx.tools.functions import Tool
 
 __all__ = ["ChatOptions", "Session"]
 
@@ -31,6 +38,7 @@ class ChatOptions:
     max_tokens: int | None = None
     seed: int | None = None
     overflow: Overflow = "error"
+    tools: tuple[Tool, ...] = ()
 
 
 class Session:
@@ -48,8 +56,11 @@ class Session:
         self.options = options or ChatOptions()
         self.clock = clock
         self.state = ChatState(
-            thinking=self.options.thinking is not False, system=self.options.system
+            thinking=self.options.thinking is not False,
+            system=self.options.system,
+            tools=len(self.options.tools),
         )
+        self.approvals = Approvals()
         self.keeper = Keeper(self.state, store, clock, trouble)
         self._load = load
         self.worker = Worker(load)
@@ -111,7 +122,8 @@ class Session:
         if self.state.system:
             messages.insert(0, {"role": "system", "content": self.state.system})
         thinking = self.state.thinking if model.info.can_switch_thinking else None
-        prompt = model.render(messages, thinking=thinking)
+        schemas = [tool.schema for tool in usable(model, self.options.tools)]
+        prompt = model.render(messages, tools=schemas or None, thinking=thinking)
         return prompt, len(model.encode(prompt))
 
     def saved(self) -> SavedChat:
@@ -163,12 +175,19 @@ class Session:
     def open(self, chat: int) -> bool:
         """Show a stored chat; an answer that still comes is stopped and kept."""
         self._halt()
+        self.approvals.forget()
         return self.keeper.open(chat)
 
     def adopt(self, saved: SavedChat) -> None:
         """Show a chat from a file."""
         self._halt()
+        self.approvals.forget()
         self.keeper.adopt(saved)
+
+    def fork(self) -> None:
+        """Go on in a copy of the chat."""
+        self.approvals.forget()
+        self.keeper.fork()
 
     def answer_now(self) -> bool:
         """End the thought that is going on; False if there is none."""
@@ -178,18 +197,28 @@ class Session:
         self.worker.answer_now(turn.number)
         return True
 
+    def allow(self, verdict: Verdict) -> None:
+        """Answer for the call that waits."""
+        turn = self.state.current
+        if turn is not None and (use := turn.asking) is not None:
+            use.asks = False
+            self.approvals.answer(use.number, use.name, verdict)
+
     def stop(self) -> str | None:
         """Take back the queued message and return it, or else stop the answer."""
         if (queued := self.state.queued) is not None:
             self.state.queued = None
             return queued
         if (turn := self.state.current) is not None:
+            if turn.asking is not None:
+                turn.asking.asks = False
             self.worker.cancel(turn.number)
         return None
 
     def new(self) -> None:
         """Begin an empty chat; an answer that still comes is cancelled and dropped."""
         self._halt()
+        self.approvals.forget()
         self.keeper.leave()
         self.state.clear()
 
@@ -198,6 +227,7 @@ class Session:
         if (turn := self.state.current) is not None:
             self.worker.cancel(turn.number)
             turn.phase, turn.finish = Phase.DONE, "cancelled"
+            calls.settle(turn)
             self.keeper.tick()
 
     def drain(self) -> bool:
@@ -208,7 +238,7 @@ class Session:
             if envelope.job == 0 or (current is not None and current.number == envelope.job):
                 self.state.apply(envelope.event, self.clock())
                 if isinstance(envelope.event, Done):  # the next turn will begin at once
-                    self.worker.prepare(self.state.history(), self.state.system)
+                    self.worker.prepare(self.state.history(), self.state.system, self.options.tools)
         trouble = self.keeper.trouble
         self.keeper.tick()
         if self.state.queued is not None and not self.state.generating:
@@ -235,21 +265,30 @@ class Session:
         """Post the job; the messages are frozen now, so later turns cannot slip in."""
         self.keeper.asked(turn)
         messages = self.state.history()
-        self.worker.post(Job(turn.number, lambda model: self._stream(model, messages, turn)))
+        worker = self.worker
+        worker.post(Job(turn.number, lambda model: self._stream(model, messages, turn, worker)))
         return turn
 
-    def _stream(self, model: ChatModel, messages: list[Message], turn: Turn) -> Generation:
+    def _stream(
+        self, model: ChatModel, messages: list[Message], turn: Turn, worker: Worker
+    ) -> Running:
         """Ask for a mode only where there is a choice, so the model need not complain of it."""
         options, info = self.options, model.info
         thinks = turn.thinks and not turn.continued
         thinking = info.can_think and (thinks or not info.can_switch_thinking)
-        return model.stream(
-            messages,
-            thinking=thinks if info.can_switch_thinking else None,
-            thinking_budget=turn.budget if thinking else None,
-            system=self.state.system,
-            sampling=options.sampling,
-            max_tokens=options.max_tokens,
-            seed=options.seed,
-            overflow=options.overflow,
-        )
+        wishes: dict[str, Any] = {
+            "thinking": thinks if info.can_switch_thinking else None,
+            "thinking_budget": turn.budget if thinking else None,
+            "system": self.state.system,
+            "sampling": options.sampling,
+            "max_tokens": options.max_tokens,
+            "seed": options.seed,
+            "overflow": options.overflow,
+        }
+        if tools := usable(model, options.tools):
+            ask = partial(worker.push, turn.number)
+            return ToolAnswer(model, messages, tools, self.approvals, ask, wishes)
+        if options.tools:
+            text = t("{name} cannot call tools: it answers without them.", name=info.name)
+            worker.push(turn.number, Notice(text))
+        return model.stream(messages, **wishes)

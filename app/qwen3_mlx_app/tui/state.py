@@ -19,12 +19,19 @@ from qwen3_mlx.events import (
     Notice,
     Prefill,
     Reply,
+    StepDone,
     TextDelta,
     ThinkingDelta,
     ThinkingDone,
     ThoughtEnd,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStarted,
+    ToolResult,
 )
 from qwen3_mlx.interface import Message, ModelInfo
+from qwen3_mlx_app.tui import calls
+from qwen3_mlx_app.tui.calls import Steps, ToolAsked, ToolUse
 from qwen3_mlx_app.tui.tree import Tree
 
 __all__ = [
@@ -34,9 +41,6 @@ __all__ = [
     "LoadFailed",
     "Loaded",
     "Phase",
-    "ToolEnded",
-    "ToolStarted",
-    "ToolUse",
     "Turn",
     "Update",
     "View",
@@ -50,6 +54,8 @@ VIEWS: tuple[View, ...] = get_args(View)
 
 #: What a model is told when it shall go on after a stop.
 GO_ON = "Go on exactly where you stopped. Repeat nothing and say nothing about the break."
+#: Between what was said before a call and after it.
+BREAK = "\n\n"
 #: Ends of an answer that might have gone on; "interrupted" is one that a crash cut off.
 CUT_OFF = ("cancelled", "timeout", "length", "interrupted")
 
@@ -68,36 +74,7 @@ class LoadFailed:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
-    """A tool is being used; `number` tells it from the others of the turn."""
-
-    number: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolEnded:
-    """What a tool said, or why it did not do it."""
-
-    number: str
-    result: str
-    failed: bool = False
-
-
-Update: TypeAlias = Event | Loaded | LoadFailed | ToolStarted | ToolEnded
-
-
-@dataclass(slots=True)
-class ToolUse:
-    """One use of a tool in a turn; `result` is None while it runs."""
-
-    number: str
-    name: str
-    arguments: str
-    result: str | None = None
-    failed: bool = False
+Update: TypeAlias = Event | Loaded | LoadFailed | ToolAsked
 
 
 class Phase(StrEnum):
@@ -107,6 +84,7 @@ class Phase(StrEnum):
     READING = "reading"
     THINKING = "thinking"
     ANSWERING = "answering"
+    CALLING = "calling"
     DONE = "done"
     FAILED = "failed"
 
@@ -117,7 +95,8 @@ class Turn:
 
     `saved` is its number in the database, 0 while it has none, and `kept` whether its end is
     there too. `budget` is the most tokens its thought may have; `continued` marks an answer that
-    goes on after a stop, `kept_tokens` what it had by then.
+    goes on after a stop. `kept_tokens`, `kept_thought_tokens` and `kept_seconds` are what there
+    was before the stop, or before the last calls: the engine counts from there.
     """
 
     number: int
@@ -133,6 +112,7 @@ class Turn:
     prompt_total: int = 0
     notices: list[str] = field(default_factory=list)
     tools: list[ToolUse] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
     finish: FinishReason | Literal["interrupted"] | None = None
     reply: Reply | None = None
     error: Exception | None = None
@@ -146,6 +126,8 @@ class Turn:
     ended_by: ThoughtEnd = ""
     continued: bool = False
     kept_tokens: int = 0
+    kept_thought_tokens: int = 0
+    kept_seconds: float = 0.0
 
     @property
     def running(self) -> bool:
@@ -158,6 +140,11 @@ class Turn:
         return self.finish in ("cancelled", "timeout")
 
     @property
+    def asking(self) -> ToolUse | None:
+        """The call that waits for the person to allow it."""
+        return next((use for use in self.tools if use.asks), None) if self.running else None
+
+    @property
     def can_continue(self) -> bool:
         """Whether there is an answer that was cut off before its end."""
         cut = self.error is not None or self.finish in CUT_OFF
@@ -166,7 +153,7 @@ class Turn:
     def thinking_for(self, now: float) -> float:
         """Seconds of thought: live while it thinks, the final figure afterwards."""
         if self.phase is Phase.THINKING and self.thought_started is not None:
-            return max(0.0, now - self.thought_started)
+            return self.kept_seconds + max(0.0, now - self.thought_started)
         return self.thought_seconds
 
     def rate(self, now: float) -> float:
@@ -174,8 +161,10 @@ class Turn:
         if self.reply is not None:
             return self.reply.timing.decode_tokens_per_second
         elapsed = now - self.first_token if self.first_token is not None else 0.0
+        kept = self.kept_tokens + self.kept_thought_tokens
+        said = self.thought_tokens + self.answer_tokens - kept
         # The first half second says more about the clock than about the model.
-        return (self.thought_tokens + self.answer_tokens) / elapsed if elapsed > 0.5 else 0.0
+        return said / elapsed if elapsed > 0.5 else 0.0
 
 
 @dataclass(slots=True)
@@ -192,6 +181,7 @@ class ChatState:
     loading: Loading | None = None
     load_error: Exception | None = None
     numbers: int = 0
+    tools: int = 0
 
     @property
     def turns(self) -> list[Turn]:
@@ -280,10 +270,12 @@ class ChatState:
         messages: list[Message] = []
         for turn in self.turns:
             messages.append({"role": "user", "content": turn.user})
-            if turn.answer and not (before_answer and turn is self.turns[-1]):
-                message = {"role": "assistant", "content": turn.answer}
-                if turn.thought:
-                    message["reasoning_content"] = turn.thought
+            messages += turn.steps.messages
+            answer = turn.answer[turn.steps.answer_from :]
+            if answer and not (before_answer and turn is self.turns[-1]):
+                message = {"role": "assistant", "content": answer}
+                if thought := turn.thought[turn.steps.thought_from :]:
+                    message["reasoning_content"] = thought
                 messages.append(message)
         if (current := self.current) is not None and current.continued:
             messages.append({"role": "user", "content": GO_ON})
@@ -317,36 +309,42 @@ class ChatState:
             turn.phase, turn.error = Phase.FAILED, error
 
 
-def _advance(turn: Turn, event: Event | ToolStarted | ToolEnded, now: float) -> None:
+def _advance(turn: Turn, event: Event | ToolAsked, now: float) -> None:
     """One event of a running generation."""
     match event:
         case Prefill(done, total):
             turn.prompt_done, turn.prompt_total = done, total
-            if turn.phase is Phase.WAITING:
+            if turn.phase in (Phase.WAITING, Phase.CALLING):
                 turn.phase = Phase.READING
         case ThinkingDelta(text, tokens):
             _first_token(turn, now)
             if turn.thought_started is None:
                 turn.thought_started = now
             turn.phase = Phase.THINKING
+            if turn.thought and len(turn.thought) == turn.steps.thought_from:
+                turn.thought += BREAK
+                turn.steps.thought_from += len(BREAK)
             turn.thought += text
-            turn.thought_tokens = tokens
+            turn.thought_tokens = turn.kept_thought_tokens + tokens
         case ThinkingDone(tokens, seconds, ended_by):
-            turn.thought_tokens, turn.thought_seconds = tokens, seconds
+            turn.thought_tokens = turn.kept_thought_tokens + tokens
+            turn.thought_seconds = turn.kept_seconds + seconds
             turn.ended_by = ended_by
             turn.phase = Phase.ANSWERING
         case TextDelta(text, tokens):
             _first_token(turn, now)
             _close_thought(turn, now)
             turn.phase = Phase.ANSWERING
+            if turn.answer and len(turn.answer) == turn.steps.answer_from:
+                turn.answer += BREAK
+                turn.steps.answer_from += len(BREAK)
             turn.answer += text
             turn.answer_tokens = turn.kept_tokens + tokens
-        case ToolStarted(number, name, arguments):
-            turn.tools.append(ToolUse(number, name, arguments))
-        case ToolEnded(number, result, failed):
-            for use in turn.tools:
-                if use.number == number:
-                    use.result, use.failed = result, failed
+        case ToolCallStarted() | ToolCallDelta() | ToolCall() | ToolAsked() | ToolResult():
+            calls.advance(turn, event)
+        case StepDone(reply):
+            _close_thought(turn, now)
+            _end_step(turn, reply)
         case Notice(text):
             turn.notices.append(text)
         case Done(reply):
@@ -354,6 +352,7 @@ def _advance(turn: Turn, event: Event | ToolStarted | ToolEnded, now: float) -> 
         case Failed(error, kept):
             _close_thought(turn, now)
             turn.answer = turn.answer or kept
+            calls.settle(turn)
             turn.phase, turn.error = Phase.FAILED, error
         case _:
             pass
@@ -370,13 +369,25 @@ def _close_thought(turn: Turn, now: float) -> None:
         turn.thought_seconds = turn.thinking_for(now)
 
 
+def _end_step(turn: Turn, reply: Reply) -> None:
+    """Calls were made: the engine counts from nothing when the model reads their results."""
+    calls.end_step(turn)
+    if reply.usage.answer_tokens:  # the calls are part of it, and no text
+        turn.answer_tokens = turn.kept_tokens + reply.usage.answer_tokens
+    turn.phase, turn.first_token, turn.thought_started = Phase.CALLING, None, None
+    turn.kept_tokens, turn.kept_thought_tokens = turn.answer_tokens, turn.thought_tokens
+    turn.kept_seconds = turn.thought_seconds
+
+
 def _finish(turn: Turn, reply: Reply, now: float) -> None:
     _close_thought(turn, now)
     turn.phase, turn.finish, turn.reply = Phase.DONE, reply.finish_reason, reply
     # A listener that came late, or an engine that sends no deltas, still shows the whole.
     turn.answer = turn.answer or reply.text
     turn.thought = turn.thought or reply.thinking
-    turn.thought_tokens = reply.usage.thinking_tokens or turn.thought_tokens
+    calls.settle(turn)
+    if reply.usage.thinking_tokens:
+        turn.thought_tokens = turn.kept_thought_tokens + reply.usage.thinking_tokens
     if reply.usage.answer_tokens:
         turn.answer_tokens = turn.kept_tokens + reply.usage.answer_tokens
     turn.ended_by = turn.ended_by or reply.thought_ended_by

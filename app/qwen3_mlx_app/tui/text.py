@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from qwen3_mlx_app.tui.language import t
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "gigabytes",
     "meter",
     "one_line",
+    "plain_json",
     "seconds",
     "tokens",
     "tokens_per_second",
@@ -38,6 +41,16 @@ def one_line(text: str, width: int) -> str:
     """The text on one line, cut with an ellipsis."""
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"
+
+
+def plain_json(value: object) -> str:
+    """JSON in which nothing hides: what is invisible, or turns the text round, is spelled out.
+
+    >>> print(plain_json("a\\u202eb"), plain_json("两\\n"))
+    "a\\u202eb" "两\\n"
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def compact_count(number: int) -> str:

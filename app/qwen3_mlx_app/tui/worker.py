@@ -10,17 +10,20 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from qwen3_mlx.errors import EngineError
-from qwen3_mlx.events import Done, Failed, Loading
-from qwen3_mlx.interface import ChatModel, Generation, Message
+from qwen3_mlx.events import Done, Event, Failed, Loading
+from qwen3_mlx.interface import ChatModel, Message
 from qwen3_mlx_app.tui.faults import log_fault
 from qwen3_mlx_app.tui.state import Loaded, LoadFailed, Update
 
-__all__ = ["Envelope", "Job", "Loader", "Worker"]
+if TYPE_CHECKING:
+    from qwen3_mlx.tools.functions import Tool
+
+__all__ = ["Envelope", "Job", "Loader", "Running", "Worker", "usable"]
 
 #: Loads the model on the worker's thread, and says how far it is.
 Loader: TypeAlias = Callable[[Callable[[Loading], None]], ChatModel]
@@ -30,12 +33,20 @@ _Errand: TypeAlias = Callable[[ChatModel], None]
 _log = logging.getLogger(__name__)
 
 
+class Running(Protocol):
+    """An answer that comes: a `Generation`, or the run of one that may call tools."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+    def cancel(self) -> None: ...
+    def answer_now(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One answer to make: `start` is called with the model on the worker's thread."""
 
     number: int
-    start: Callable[[ChatModel], Generation]
+    start: Callable[[ChatModel], Running]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,11 @@ class Envelope:
 
     job: int
     event: Update
+
+
+def usable(model: ChatModel, tools: Sequence[Tool]) -> Sequence[Tool]:
+    """The tools, or none for a model that cannot call any."""
+    return tools if model.info.can_call_tools else ()
 
 
 class Worker:
@@ -57,7 +73,7 @@ class Worker:
         self._loaded = threading.Event()
         self._lock = threading.Lock()
         self.model: ChatModel | None = None
-        self._generation: Generation | None = None
+        self._generation: Running | None = None
         self._cancelled: set[int] = set()
         self._current = 0
         self._closing = False
@@ -71,9 +87,11 @@ class Worker:
         """Hand over a job; it starts when the model is there and the job before is done."""
         self._jobs.put(job)
 
-    def prepare(self, messages: Sequence[Message], system: str | None) -> None:
+    def prepare(
+        self, messages: Sequence[Message], system: str | None, tools: Sequence[Tool] = ()
+    ) -> None:
         """Have a conversation read before its next turn, if the model is there."""
-        self._jobs.put(lambda model: model.prepare(messages, system))
+        self._jobs.put(lambda model: model.prepare(messages, system, usable(model, tools)))
 
     def cancel(self, number: int) -> None:
         """End a job within one token, also one that has not started yet."""
@@ -113,21 +131,22 @@ class Worker:
         if self._thread.is_alive() and self._loaded.is_set():
             self._thread.join(timeout)
 
-    def _push(self, job: int, event: Update) -> None:
+    def push(self, job: int, event: Update) -> None:
+        """Say something of a job, from its own thread."""
         self._out.append(Envelope(job, event))
         self._arrived.set()
 
     def _run(self) -> None:
-        self._push(0, Loading(0, 0))
+        self.push(0, Loading(0, 0))
         try:
-            model = self._load(lambda progress: self._push(0, progress))
+            model = self._load(lambda progress: self.push(0, progress))
         except Exception as error:
             log_fault(error)
-            self._push(0, LoadFailed(error))
+            self.push(0, LoadFailed(error))
             return
         self.model = model
         self._loaded.set()
-        self._push(0, Loaded(model.info))
+        self.push(0, Loaded(model.info))
         try:
             while (job := self._jobs.get()) is not None and not self._closing:
                 if isinstance(job, Job):
@@ -158,16 +177,16 @@ class Worker:
                 ended = isinstance(event, (Done, Failed))
                 if isinstance(event, Failed):
                     log_fault(event.error)
-                self._push(job.number, event)
+                self.push(job.number, event)
                 if ended:
                     break
         except Exception as error:
             log_fault(error)
-            self._push(job.number, Failed(error))
+            self.push(job.number, Failed(error))
             ended = True
         finally:
             with self._lock:
                 self._generation = None
         if not ended:
             silence = EngineError("the engine ended the answer without a word: ask again")
-            self._push(job.number, Failed(silence))
+            self.push(job.number, Failed(silence))

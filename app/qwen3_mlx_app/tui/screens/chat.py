@@ -21,6 +21,7 @@ from qwen3_mlx_app.tui.screens.choices import Choices
 from qwen3_mlx_app.tui.screens.drawn import FOOTER
 from qwen3_mlx_app.tui.state import VIEWS, Phase, View
 from qwen3_mlx_app.tui.text import clean
+from qwen3_mlx_app.tui.widgets.approval import Approval
 from qwen3_mlx_app.tui.widgets.composer import Composer
 from qwen3_mlx_app.tui.widgets.header import HeaderBar
 from qwen3_mlx_app.tui.widgets.note import NoticeLine
@@ -186,7 +187,8 @@ class ChatScreen(Choices):
         """A card with every key and command."""
         from qwen3_mlx_app.tui.screens.help import HelpScreen
 
-        widgets = (Composer, Transcript, HeaderBar, Thought)
+        calls = (Approval,) if self.state.tools else ()
+        widgets = (Composer, Transcript, HeaderBar, Thought, *calls)
         self.app.push_screen(HelpScreen(self._help_keys(), [say(w.HELP or "") for w in widgets]))
 
     def show_chats(self, search: str = "") -> None:

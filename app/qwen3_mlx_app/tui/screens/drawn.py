@@ -20,6 +20,7 @@ from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.pace import Pace
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import Turn
+from qwen3_mlx_app.tui.widgets.approval import Approval
 from qwen3_mlx_app.tui.widgets.composer import Chips, Composer, Hints, QueueChip
 from qwen3_mlx_app.tui.widgets.header import HeaderBar
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
@@ -76,6 +77,7 @@ class DrawnChat(Screen[None]):
             yield Hints()
             yield QueueChip()
             yield Chips()
+            yield Approval(self.session.clock)
             yield Composer()
             yield StatusLine()
         yield KeyBar(FOOTER)
@@ -190,6 +192,7 @@ class DrawnChat(Screen[None]):
         header.title(keeper.title, keeper.saved, len(state.turns))
         self.query_one(QueueChip).sync(state.queued)
         self.query_one(StatusLine).sync(state, self.session.clock())
+        self._sync_approval()
         phase = state.current.phase if state.current is not None else None
         running = (phase, state.queued is None, self.editing is None)
         if running != self._was_running:
@@ -205,6 +208,15 @@ class DrawnChat(Screen[None]):
         super().notify(
             message, title=title, severity=severity, timeout=shown_seconds, markup=markup
         )
+
+    def _sync_approval(self) -> None:
+        """Ask whether a tool may run; who is writing is not interrupted."""
+        turn, approval = self.state.current, self.query_one(Approval)
+        new = approval.sync(turn.asking if turn is not None else None)
+        if new and self.focused is self.composer and not self.composer.text:
+            approval.focus()
+        elif approval.use is None and self.focused is approval:
+            self.composer.focus()
 
     def notice(self, text: str) -> None:
         """A dim line at the end of the transcript."""
@@ -242,13 +254,30 @@ class DrawnChat(Screen[None]):
         self.pasted.append(Attachment(name, event.text))
         self.sync_chips(self.composer.text)
 
+    @on(Approval.Answered)
+    async def allow(self, event: Approval.Answered) -> None:
+        """The person has decided about a call."""
+        self.session.allow(event.verdict)
+        await self.sync()
+
+    @on(Composer.Away)
+    def answer_call(self) -> None:
+        """To the call that waits for an answer."""
+        if self.query_one(Approval).use is not None:
+            self.query_one(Approval).focus()
+
+    @on(Approval.Left)
     @on(Transcript.Left)
-    def write_on(self, event: Transcript.Left) -> None:
-        """Back from the block cursor to the composer, with the letter that was typed."""
+    def write_on(self, event: Approval.Left | Transcript.Left) -> None:
+        """Back from the block cursor or a question to the composer, with the letter typed."""
         self.composer.focus()
         if event.typed:
             self.composer.insert(event.typed)
 
-    def on_mouse_up(self, _: MouseUp) -> None:
-        """A click anywhere leaves the composer ready to type in."""
+    def on_mouse_up(self, event: MouseUp) -> None:
+        """A click anywhere leaves the composer ready to type in, but not one that answers."""
+        approval, at = self.query_one(Approval), event.screen_offset
+        answers = (approval, self.query_one(KeyBar))
+        if self.focused is approval and any(widget.region.contains_point(at) for widget in answers):
+            return
         self.call_later(self.composer.focus)

@@ -140,7 +140,7 @@ class TurnActions(DrawnChat):
         """A new chat that ends with this turn."""
         if self._may_change():
             self.state.tree.show(turn)
-            self.session.keeper.fork()
+            self.session.fork()
             self.notify(say("You go on in a copy; the old chat stays in {chats}."), timeout=4)
 
     def _flip(self, turn: Turn, step: int) -> None:

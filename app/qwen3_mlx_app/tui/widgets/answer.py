@@ -21,10 +21,11 @@ class Answer(Markdown):
     def __init__(self) -> None:
         super().__init__(parser_factory=answer_parser)
         self._written = 0
+        self.text = ""
 
     async def sync(self, text: str) -> None:
-        """Write what is new."""
+        """Write what is new; `text` stays as the model wrote it."""
         if self._written == len(text):
             return
-        fragment, self._written = text[self._written :], len(text)
+        fragment, self._written, self.text = text[self._written :], len(text), text
         await self.append(clean(fragment))

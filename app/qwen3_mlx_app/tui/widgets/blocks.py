@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textual.dom import DOMNode
 from textual.widget import Widget
 
 from qwen3_mlx_app.tui.attachments import folded
@@ -12,8 +13,8 @@ from qwen3_mlx_app.tui.widgets.turn import TurnView
 
 __all__ = ["BLOCKS", "Block"]
 
-#: In the order of the screen: a question, its thought, its answer, the code and tables in it.
-BLOCKS = "UserTurn, Thought, Answer, MarkdownFence, MarkdownTable"
+#: In the order of the screen: a question, its thought, calls and answer, code and tables in it.
+BLOCKS = "UserTurn, Thought, ToolLine, Answer, MarkdownFence, MarkdownTable"
 
 _SUFFIXES = {
     "python": "py", "py": "py", "javascript": "js", "typescript": "ts", "bash": "sh", "sh": "sh",
@@ -44,14 +45,16 @@ class Block:
                 return cls(view, widget, folded(turn.user)[0], "question.md")
             case "Thought":
                 return cls(view, widget, turn.thought.strip(), "thought.md")
+            case "ToolLine":
+                return cls(view, widget, _text(widget), "tool.txt")
             case "MarkdownFence":
-                if (formula := _formula(widget, turn.answer)) is not None:
+                if (formula := _formula(widget)) is not None:
                     return cls(view, widget, formula, "formula.tex")
                 return cls(view, widget, str(getattr(widget, "code", "")), _code_name(widget))
             case "MarkdownTable":
                 return cls(view, widget, str(getattr(widget, "source", "") or ""), "table.md")
             case _:
-                return cls(view, widget, turn.answer.strip(), "answer.md")
+                return cls(view, widget, _text(widget).strip(), "answer.md")
 
 
 def _code_name(widget: Widget) -> str:
@@ -59,9 +62,15 @@ def _code_name(widget: Widget) -> str:
     return f"code.{_SUFFIXES.get(lexer, 'txt')}"
 
 
-def _formula(widget: Widget, answer: str) -> str | None:
+def _formula(widget: Widget) -> str | None:
     """The LaTeX behind a block that shows a formula; None for code."""
     begin, end = getattr(widget, "source_range", (0, 0))
+    answer = next((_text(node) for node in widget.ancestors if type(node).__name__ == "Answer"), "")
     lines = clean(answer).splitlines()[begin:end]
     source = "\n".join(lines).strip()
     return source if source.startswith(("$$", "\\[")) else None
+
+
+def _text(widget: DOMNode) -> str:
+    """What the model wrote, of a widget that keeps it."""
+    return str(getattr(widget, "text", ""))

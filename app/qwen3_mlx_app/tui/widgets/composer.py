@@ -60,6 +60,9 @@ class Composer(TextArea):
     class EditLast(Message):
         """↑ was pressed in an empty composer."""
 
+    class Away(Message):
+        """Tab was pressed with nothing to complete."""
+
     class Pasted(Message):
         """A text was pasted that is too long to read in the composer."""
 
@@ -107,9 +110,11 @@ class Composer(TextArea):
         self.insert("\n")
 
     def action_complete(self) -> None:
-        """Complete a command that is being typed to the first that matches."""
+        """Complete a command that is being typed to the first that matches; else leave."""
         if found := matching(self.text):
             self.put(f"/{found[0].name} ")
+        else:
+            self.post_message(self.Away())
 
     def put(self, text: str) -> None:
         """Replace the text and go to its end."""

@@ -20,7 +20,13 @@ class StatusLine(Static):
 
     def sync(self, state: ChatState, now: float) -> None:
         """Draw the state."""
-        parts = [_memory(state), _experts(state), _context(state), _speed(state, now)]
+        parts = [
+            _memory(state),
+            _experts(state),
+            _context(state),
+            _speed(state, now),
+            _tools(state),
+        ]
         self.update(Content("   ").join([part for part in parts if part is not None]))
 
 
@@ -38,6 +44,15 @@ def _speed(state: ChatState, now: float) -> Content | None:
     if rate <= 0:
         return None
     return Content.styled(tokens_per_second(rate), "$text-muted")
+
+
+def _tools(state: ChatState) -> Content | None:
+    """How many tools the model may call; a warning where it cannot."""
+    if state.info is None or not state.tools:
+        return None
+    if not state.info.can_call_tools:
+        return Content.styled(t("⚙ this model cannot call tools"), "$text-warning")
+    return Content.styled(f"⚙ {state.tools}", "$text-muted")
 
 
 def _memory(state: ChatState) -> Content | None:

@@ -17,6 +17,7 @@ from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.state import ChatState, Turn
 from qwen3_mlx_app.tui.widgets.blocks import BLOCKS, Block
 from qwen3_mlx_app.tui.widgets.thought import Thought
+from qwen3_mlx_app.tui.widgets.tool_line import ToolLine
 from qwen3_mlx_app.tui.widgets.turn import TurnView
 
 __all__ = ["Transcript"]
@@ -189,8 +190,10 @@ class Transcript(VerticalScroll, can_focus=True):
             self.post_message(self.Act(name, block))
 
     def action_fold(self) -> None:
-        """Open or fold the thought of the turn at the cursor."""
-        if (block := self.block) is not None:
+        """Open or fold the call at the cursor, or else the thought of its turn."""
+        if isinstance(self._cursor, ToolLine):
+            self._cursor.flip()
+        elif (block := self.block) is not None:
             for thought in block.view.query(Thought):
                 thought.flip()
 

@@ -34,7 +34,7 @@ class TurnView(Vertical):
         self._place = place
         self.finished = False
         self._thought: Thought | None = None
-        self._answer: Answer | None = None
+        self._answers: dict[int, Answer] = {}
         self._notices = 0
         self._tools: list[ToolLine] = []
 
@@ -51,8 +51,7 @@ class TurnView(Vertical):
         if self.finished:
             return
         await self._sync_notices()
-        await self._sync_tools()
-        await self._sync_answer()
+        await self._sync_parts()
         self._sync_activity(loaded)
         if not turn.running:
             self.finished = True
@@ -76,23 +75,34 @@ class TurnView(Vertical):
             await self.mount(NoticeLine(text), before=self.query_one(".activity"))
         self._notices = len(self.turn.notices)
 
-    async def _sync_tools(self) -> None:
-        for use in self.turn.tools[len(self._tools) :]:
-            self._tools.append(ToolLine(use))
-            await self.mount(self._tools[-1], before=self._answer or self.query_one(".activity"))
+    async def _sync_parts(self) -> None:
+        """Texts and calls in the order in which they came."""
+        turn, begin = self.turn, 0
+        for line in [line for line in self._tools if line.use not in turn.tools]:
+            self._tools.remove(line)  # what began as a call was none after all
+            await line.remove()
+        ends = sorted({use.after[1] for use in turn.tools if use.after is not None})
+        for at, end in enumerate([*ends, None]):
+            await self._sync_answer(at, turn.answer[begin:end])
+            for use in turn.tools[len(self._tools) :]:
+                if end is None or (use.after is not None and use.after[1] == end):
+                    self._tools.append(ToolLine(use))
+                    await self.mount(self._tools[-1], before=self.query_one(".activity"))
+            begin = end or 0
         for line in self._tools:
             line.sync()
 
-    async def _sync_answer(self) -> None:
-        if not self.turn.answer.strip():
+    async def _sync_answer(self, at: int, text: str) -> None:
+        """The text before the calls of a step, or after the last of them."""
+        if not text.strip():
             return
-        if self._answer is None:
+        if at not in self._answers:
             # Markdown is a third of the app's imports, and the first frame does not need it.
             from qwen3_mlx_app.tui.widgets.answer import Answer
 
-            self._answer = Answer()
-            await self.mount(self._answer, before=self.query_one(".activity"))
-        await self._answer.sync(self.turn.answer)
+            self._answers[at] = Answer()
+            await self.mount(self._answers[at], before=self.query_one(".activity"))
+        await self._answers[at].sync(text)
 
     def _sync_activity(self, loaded: bool) -> None:
         activity = self.query_one(".activity", Static)
