@@ -3,8 +3,8 @@
     python scripts/measure_first_frame.py [--rounds 9]
 
 The chat runs in a pseudo-terminal with an empty home; the clock stops when the composer's words
-and the key bar have been written. Each round also runs `python -c pass`, so that a busy computer
-slows both. The last number is CPU time, which company changes less.
+and the key bar have been written. Each round also runs `python -c pass` and an app of Textual's
+with one line of text, so that a busy computer slows all. CPU time is less changed by company.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ import termios
 import time
 
 MARKS = (b"essage Qwen3", b"F1")  # the cursor stands on the M
+
+
+EMPTY = """
+from textual.app import App
+from textual.widgets import Static
+class Empty(App):
+    def compose(self):
+        yield Static("essage Qwen3 F1")
+Empty().run()
+"""
 
 
 def first_frame(command: list[str], marks: tuple[bytes, ...]) -> tuple[float, float]:
@@ -61,17 +71,19 @@ def main() -> None:
     args = parser.parse_args()
     chat = [sys.executable, "-m", "qwen3_mlx_app.cli", "chat", "-m", "tiny"]
     bare = [sys.executable, "-c", "pass"]
-    chats, bares = [], []
+    empty = [sys.executable, "-c", EMPTY]
+    times: list[list[tuple[float, float]]] = [[], [], []]
     for number in range(args.rounds + 1):
-        pair = first_frame(chat, MARKS), first_frame(bare, ())
+        round_ = first_frame(chat, MARKS), first_frame(empty, MARKS), first_frame(bare, ())
         if number:  # the first round fills the caches of files and of compiled Python
-            chats.append(pair[0])
-            bares.append(pair[1])
+            for kept, taken in zip(times, round_, strict=True):
+                kept.append(taken)
     for at, kind in enumerate(("clock", "CPU")):
-        ours = statistics.median(each[at] for each in chats)
-        theirs = statistics.median(each[at] for each in bares)
-        print(f"{kind}: first frame {ours:.3f} s, bare Python {theirs:.3f} s, "
-              f"over it {ours - theirs:.3f} s")  # fmt: skip
+        ours, textual, python = (statistics.median(each[at] for each in kept) for kept in times)
+        print(
+            f"{kind}: first frame {ours:.3f} s, bare Python {python:.3f} s, over it "
+            f"{ours - python:.3f} s; an empty Textual app over it {textual - python:.3f} s"
+        )
 
 
 if __name__ == "__main__":
