@@ -131,7 +131,7 @@ async def closed(pilot: Pilot[None], app: ChatApp) -> None:
 async def settled(pilot: Pilot[None], app: ChatApp) -> None:
     """Wait until nothing is left to do: no message, no work, no layout, no picture put off.
 
-    Only for a chat that does not stream: one that does draws twenty times a second.
+    A chat that streams comes to rest between two pictures (see pace.py), but not for long.
     """
     deadline = time.monotonic() + PATIENCE
     while True:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import TIMING, Clock, drawn, press, ready, say, wait_until
+from driving import TIMING, Clock, drawn, opened, press, ready, say, settled, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static, TextArea
 
@@ -17,6 +17,7 @@ from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx_app.tui.app import ChatApp
 from qwen3_mlx_app.tui.exchange import from_json, to_json, to_markdown
+from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.store import Store
 from qwen3_mlx_app.tui.widgets.answer import Answer as AnswerText
@@ -72,6 +73,7 @@ async def asked(pilot: Pilot[None], app: ChatApp, name: str) -> Approval:
     clock = app.session.clock
     assert isinstance(clock, Clock)
     clock.now += 1.0
+    await settled(pilot, app)  # the key bar shows the keys of the question
     return approval
 
 
@@ -203,10 +205,11 @@ async def test_the_composer_stays_open_beside_the_question() -> None:
         await press(app, "y")  # as the question comes up: it was meant for a message
         await wait_until(pilot, lambda: app.chat.composer.text == "y")
         await press(app, "e", "s")
-        assert (app.chat.composer.text, box.done) == ("yes", [])
+        await wait_until(pilot, lambda: app.chat.composer.text == "yes")
+        assert box.done == []
         assert approval.display
         await press(app, "enter")
-        assert app.session.state.queued == "yes"
+        await wait_until(pilot, lambda: app.session.state.queued == "yes")
         await press(app, "tab")
         await asked(pilot, app, "hat")
         await press(app, "x")
@@ -252,7 +255,8 @@ async def test_who_is_writing_keeps_the_focus() -> None:
         approval = app.chat.query_one(Approval)
         await wait_until(pilot, lambda: approval.display)
         await press(app, "y")
-        assert (app.chat.composer.text, box.done) == ("and y", [])
+        await wait_until(pilot, lambda: app.chat.composer.text == "and y")
+        assert box.done == []
         await press(app, "tab")
         await asked(pilot, app, "hat")
         await press(app, "y")
@@ -275,7 +279,7 @@ async def test_a_result_unfolds_and_can_be_read_in_whole() -> None:
         await press(app, "alt+up", "up", "space")
         await wait_until(pilot, lambda: line.query_one(".tool-result").display)
         await press(app, "m")
-        await wait_until(pilot, lambda: bool(app.screen.query("#block")))
+        await opened(pilot, app, BlockScreen)
         text = app.screen.query_one(TextArea).text
         assert text == 'put {"name": "hat"}\n\nhat is in the box\nsafely'
 
@@ -365,7 +369,8 @@ async def test_calls_are_stored_and_come_back(tmp_path: Path) -> None:
         app.session.adopt(from_json(to_json(exported)))
         assert app.session.state.history() == history
         broken = json.loads(to_json(exported))
-        for bad in (1, {"messages": 3}, {"messages": [{"role": "system"}], "failed": []}):
+        endless = {"messages": [], "failed": [], "after": [], "thought_from": float("inf")}
+        for bad in (1, {"messages": 3}, {"messages": [{"role": "system"}], "failed": []}, endless):
             broken["turns"][0]["details"]["steps"] = bad
             app.session.adopt(from_json(json.dumps(broken)))
             assert app.session.state.turns[0].answer == "So.\n\nYes."

@@ -150,7 +150,7 @@ def restore(turn: Turn, value: Any) -> None:
         for use, (thought, answer) in zip(uses, value["after"], strict=True):
             use.after = int(thought), int(answer)
         steps = Steps(messages, int(value["thought_from"]), int(value["answer_from"]), len(uses))
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return
     if all(message["role"] in ("assistant", "tool") for message in messages):
         turn.tools, turn.steps = uses, steps
