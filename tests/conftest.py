@@ -16,8 +16,11 @@ from qwen3_mlx.warm import place
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
-# A slow computer is no fault of the code: examples have no deadline, and may be slow to make.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A slow computer is no fault of the code: examples have no deadline, and may be slow to make. They
+# are the same on every run; `pytest --hypothesis-profile=explore` draws new ones.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", _PATIENT)
+settings.register_profile("patient", _PATIENT, derandomize=True)
 settings.load_profile("patient")
 
 

@@ -277,7 +277,7 @@ def test_a_header_longer_than_the_bound(tmp_path: Path) -> None:
         read_header(file)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_tensors_or_a_sentence(data: bytes) -> None:
     for file in (data, len(data).to_bytes(8, "little") + data):
@@ -289,7 +289,7 @@ _KIND = st.tuples(st.sampled_from(sorted(ITEM_BYTES)), st.lists(st.integers(0, 4
 _WRONG = st.sampled_from([-1, 1, 8, 2**70, True, "0", None])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(kinds=st.lists(_KIND, min_size=1, max_size=4), data=st.data())
 def test_what_a_header_grants_lies_in_the_file(
     kinds: list[tuple[str, list[int]]], data: st.DataObject

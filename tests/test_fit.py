@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_mlx import machines
@@ -153,7 +153,6 @@ def test_verdicts(
 sizes_in_gb = st.integers(1, 600)
 
 
-@settings(deadline=None)
 @given(memory=sizes_in_gb, context=st.integers(1, 40_960), other=st.integers(0, 10**10))
 def test_a_verdict_keeps_its_word(memory: int, context: int, other: int) -> None:
     config, sizes = _sparse()

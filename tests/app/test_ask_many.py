@@ -196,7 +196,7 @@ def test_a_full_disk_keeps_the_whole_lines(tmp_path: Path, monkeypatch: pytest.M
     assert read(path) == [{"n": 1, "key": "a"}]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cut=st.integers(0, 400), lines=st.integers(1, 8))
 def test_a_file_cut_anywhere_goes_on_from_its_last_whole_line(
     cut: int, lines: int, tmp_path_factory: pytest.TempPathFactory

@@ -144,7 +144,7 @@ def memory() -> Store:
 
 
 @given(st.text(), st.text())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_text_can_be_stored_and_any_query_asked(memory: Store, text: str, query: str) -> None:
     chat = filled(memory, text)
     memory.search(query)
@@ -287,7 +287,6 @@ _NAMES = ["thought_tokens", "thought_seconds", "notices", "error", "model", "ttf
     st.sampled_from(["stop", "failed", "odd", INTERRUPTED]),
     st.one_of(st.none(), st.lists(st.integers()), st.integers(0, 2)),
 )
-@settings(deadline=None)
 def test_a_chat_from_anywhere_can_be_shown(
     details: dict[str, object], finish: str, leaf: object
 ) -> None:

@@ -143,7 +143,7 @@ def test_recipes_that_do_not_exist(tmp_path: Path) -> None:
 # Error feedback.
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(bits=st.sampled_from([2, 3, 4, 5, 6]), seed=st.integers(0, 1000), rows=st.integers(1, 9))
 def test_codes_are_packed_as_mlx_packs_them(bits: int, seed: int, rows: int) -> None:
     random = np.random.default_rng(seed)

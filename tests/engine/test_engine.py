@@ -53,7 +53,7 @@ def alone(engine: Engine, number: int) -> list[int]:
         min_size=1, max_size=9,
     )
 )  # fmt: skip
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_company_never_changes_tokens(engine: Engine, schedule: list[tuple[int, str, int]]) -> None:
     """Requests join, leave, are cancelled and fail; each says what it says alone."""
     running = []

@@ -101,7 +101,7 @@ def test_the_history_of_penalties_counts_what_is_in_the_text(model: Qwen3Model) 
         min_size=1, max_size=6,
     )
 )  # fmt: skip
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_forced_texts_in_company_are_as_alone(
     engine: Engine, plan: list[tuple[int, int, int]]
 ) -> None:

@@ -51,7 +51,7 @@ texts = st.lists(st.integers(0, 2), min_size=1, max_size=12)
 
 
 @given(st.lists(st.tuples(st.booleans(), texts), min_size=1, max_size=25))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_tree_knows_every_beginning(steps: list[tuple[bool, list[int]]]) -> None:
     tree, kept = PrefixTree(CONFIG, 1 << 30), [[]]
     for put, ids in steps:
@@ -68,7 +68,7 @@ def test_the_tree_knows_every_beginning(steps: list[tuple[bool, list[int]]]) -> 
 
 
 @given(st.lists(texts, min_size=1, max_size=25), st.integers(1, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_tree_stays_within_its_bound(asked: list[list[int]], tokens: int) -> None:
     tree = PrefixTree(CONFIG, tokens * TOKEN_BYTES + 7)
     for ids in asked:
@@ -157,7 +157,7 @@ def test_the_end_of_a_text_is_kept_too(engine: Engine) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.booleans()), min_size=2, max_size=8))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_reuse_in_company_changes_nothing(
     folder: Path, plain: Engine, asked: list[tuple[int, bool]]
 ) -> None:

@@ -75,7 +75,7 @@ def test_distribution_equals_the_warpers(rule: DrawRule, vocab: int) -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 9000), st.integers(1, 3), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_top_k_is_exact(k: int, vocab: int, rows: int, seed: int) -> None:
     k = min(k, vocab)
     logits = np.random.default_rng(seed).normal(size=(rows, vocab)).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import qwen3_mlx
@@ -69,7 +69,6 @@ def test_information_of_specialists() -> None:
     assert information(apart) == [1.0]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2000), st.data())
 def test_the_interval_holds_the_share(count: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, count))

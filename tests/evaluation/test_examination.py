@@ -46,7 +46,7 @@ def test_malformed_calls(reply: str) -> None:
     assert parse_calls(reply) is None
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=60))
 def test_any_text_can_be_judged(text: str) -> None:
     assert not Problem("s", "en", (), calls=(WANTED,)).is_right(text)

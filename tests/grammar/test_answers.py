@@ -119,7 +119,7 @@ def test_a_model_without_an_ending_is_refused_in_a_sentence(tokenizer: Tokenizer
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_texts_of_a_regex(data: st.DataObject) -> None:
     tokenizer = Tokenizer.from_folder(TINY, 2176)
     patterns = ["[0-9]{4}-[0-9]+", "(ja|nein)!*", "[^a]{3,9}", "é+🙂?"]

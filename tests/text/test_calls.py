@@ -141,7 +141,7 @@ def test_one_character_at_a_time(style: Style, text: str) -> None:
 
 
 @given(st.sampled_from(ALL), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_chunking(case: tuple[Style, str], data: st.DataObject) -> None:
     style, text = case
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=12).map(sorted))
@@ -151,7 +151,7 @@ def test_any_chunking(case: tuple[Style, str], data: st.DataObject) -> None:
 
 
 @given(st.sampled_from(STYLES), st.text('<>/tool_cal{}"\\ \nfunctio=prme', max_size=80))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_is_ever_dropped(style: Style, text: str) -> None:
     """What is no call is text, to the letter; only the newline before a call goes with it."""
     found = read(style, list(text))

@@ -27,7 +27,7 @@ def found(tokens: Iterable[int], window: int = WINDOW) -> int | None:
 
 
 @given(st.lists(st.integers(0, 151_935), min_size=1, max_size=600), st.integers(0, 300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_cycle_is_found_soon_and_only_after_it_came_back(cycle: list[int], lead: int) -> None:
     draws = random.Random(lead)
     start = [draws.randrange(151_936) for _ in range(lead)]
@@ -41,7 +41,7 @@ def test_every_cycle_is_found_soon_and_only_after_it_came_back(cycle: list[int],
 
 
 @given(st.integers(17, 256), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_with_one_new_token_are_no_cycle(width: int, seed: int) -> None:
     draws = random.Random(seed)
     frame = [draws.randrange(1000) for _ in range(width)]
@@ -52,7 +52,7 @@ def test_rows_with_one_new_token_are_no_cycle(width: int, seed: int) -> None:
 
 
 @given(st.integers(50, 3000), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_text_may_quote_itself_twice(length: int, seed: int) -> None:
     draws = random.Random(seed)
     text = [draws.randrange(151_936) for _ in range(length)]

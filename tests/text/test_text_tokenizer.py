@@ -15,7 +15,8 @@ from qwen3_mlx.errors import CheckpointError, PromptError
 from qwen3_mlx.text.tokenizer import StreamDecoder, Tokenizer
 
 QUICK = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TEXTS = {
     "english": "The cat sat, didn't it? I'll see you at 10:30 — for £5.",

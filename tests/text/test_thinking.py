@@ -212,7 +212,7 @@ def test_table(case: Case, by_id: bool) -> None:
 
 
 @given(st.sampled_from(EVERY), st.sets(st.integers(1, 60)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_split_gives_the_same(chosen: tuple[Case, bool], cuts: set[int]) -> None:
     case, by_id = chosen
     assert outcome(case, by_id, cuts) == (case.thinking, case.answer)
@@ -241,7 +241,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.booleans(), st.integers(1, 9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_follows_the_rules(words: list[str], opened: bool, width: int) -> None:
     reply = "".join(words)
     chunks = [reply[at : at + width] for at in range(0, len(reply), width)]
@@ -251,7 +251,7 @@ def test_any_text_follows_the_rules(words: list[str], opened: bool, width: int) 
 
 
 @given(PIECES, st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_emitted_is_never_taken_back(words: list[str], opened: bool) -> None:
     """At any token the reply may end, and what had been emitted is a prefix of all that."""
     parser, emitted = ThinkingParser(None, None, opened), {"thinking": "", "text": ""}

@@ -31,7 +31,7 @@ def written(parts: list[Segment]) -> str:
     return "".join(part.text for part in parts)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(seeds, st.sampled_from(("plain", "tools")))
 def test_lessons_are_what_the_template_writes(seed: int, kind: str) -> None:
     """All of a lesson; in `prompt` the last reply is missing, as when the model is asked."""

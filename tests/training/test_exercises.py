@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from expressions import Expression, reduce_once, text
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lists import Copying, Reversing, Sorting
 from problem import LANGUAGES, Problem, draw_problem
@@ -26,7 +26,6 @@ def value(calculation: str) -> int:
     return result
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_every_line_of_a_sum_is_true(seed: int) -> None:
     problem = Sum.draw(Random(seed))
@@ -40,7 +39,6 @@ def test_every_line_of_a_sum_is_true(seed: int) -> None:
             assert value(left) == int(right)
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_an_expression_is_worked_out_in_true_steps(seed: int) -> None:
     problem = Expression.draw(Random(seed))
@@ -61,7 +59,6 @@ def test_the_order_of_operations() -> None:
     assert seen == ["2+2×4", "2+8", "10"]
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_products_and_stories_in_true_lines(seed: int) -> None:
     rng = Random(seed)

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_mlx import errors, events
@@ -50,7 +50,6 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     return st.one_of(*map(values, inner)) if inner else _SIMPLE.get(hint, st.text(max_size=8))
 
 
-@settings(deadline=None)
 @given(event=st.one_of(*map(values, KINDS)))
 def test_every_event_comes_back(event: Event) -> None:
     sent = json.loads(json.dumps(plain_event(event)))

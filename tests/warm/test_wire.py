@@ -45,7 +45,7 @@ class Fed:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(messages=MESSAGES, cut=st.integers(1, 40))
 def test_messages_come_back_however_they_are_cut(messages: list[dict[str, Any]], cut: int) -> None:
     frames = Frames(Fed(b"".join(map(pack, messages)), cut))  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def test_messages_come_back_however_they_are_cut(messages: list[dict[str, Any]],
     assert frames.read() is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.binary(min_size=1, max_size=64))
 def test_bytes_at_random_never_get_through_as_anything_but_objects(data: bytes) -> None:
     frames = Frames(Fed(data, 7))  # type: ignore[arg-type]
