@@ -47,7 +47,9 @@ def test_logits_and_greedy_tokens_equal_transformers(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: golden arrays only"
 )
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", ["dense-yarn", "moe-sparse-step-2", "moe-tied-dialect-5"])
+@pytest.mark.parametrize(
+    "case", ["dense-2x", "dense-4x", "moe-2x", "moe-4x", "moe-sparse-step-2", "moe-tied-dialect-5"]
+)
 def test_golden_arrays_are_what_transformers_says_today(
     case: str, golden: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
