@@ -35,10 +35,6 @@ class EngineThread:
         if self._worker.thread is not threading.current_thread():
             self._done.wait()
 
-    def is_alive(self) -> bool:
-        """Whether the work goes on."""
-        return not self._done.is_set()
-
 
 class _Worker:
     def __init__(self) -> None:
@@ -52,9 +48,10 @@ class _Worker:
             self._serve(*self.inbox.get())
 
     def _serve(self, work: Callable[[], None], done: threading.Event) -> None:
+        """Work that fails ends the thread too, and nobody is given a thread that has ended."""
         try:
             work()
-        finally:
             with _lock:
                 _idle.append(self)
+        finally:
             done.set()

@@ -15,7 +15,7 @@ import pytest
 from qwen3_mlx.errors import ModelNotFoundError, OptionError
 from qwen3_mlx.interface import Sampling
 from qwen3_mlx.testing import FakeModel
-from qwen3_mlx_app import chat_command
+from qwen3_mlx_app import chat_command, clipboard
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.screens.turns import copy_to_system
 from qwen3_mlx_app.tui.stderr import log_path, stderr_to
@@ -130,7 +130,9 @@ def test_a_system_without_a_clipboard_is_no_fault(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    copy_to_system("text")
+    with pytest.raises(OptionError):
+        clipboard.copy("text")
+    copy_to_system("text")  # says nothing: the terminal may have taken the text
 
 
 def test_the_command_and_the_app_import_no_more_than_they_need() -> None:

@@ -23,6 +23,7 @@ from model.running import load
 from qwen3_mlx.engine import batch
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request
+from qwen3_mlx.engine.threads import EngineThread
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
@@ -215,6 +216,18 @@ def test_a_model_that_cannot_be_loaded_leaves_no_thread() -> None:
     with pytest.raises(ValueError, match="no such weights"):
         Engine(broken, VOCAB)
     assert threading.active_count() <= before
+
+
+def test_nobody_is_given_a_thread_whose_work_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise SystemError("out of luck")
+
+    ended, served = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    EngineThread(broken).join()
+    assert ended.wait(60)
+    EngineThread(served.set)
+    assert served.wait(60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux lists all threads")
