@@ -13,7 +13,7 @@ from typing import Any
 
 from check_template import compile_template
 from jinja2 import Template
-from toolbox import TOOLS
+from toolbox import schemas
 
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 BUDGET_SPENT = (
@@ -57,6 +57,7 @@ class Conversation:
     writes_thought: bool = True  # False when the switch is off, hard or soft
     kept: float | None = None  # this share of the last thought is there, as under a budget
     returned: bool = True  # the thoughts before tool results are sent back with them
+    closed: bool = False  # the schemas of the tools allow no other arguments
 
     def messages(self) -> list[dict[str, Any]]:
         """For the template; the thoughts of the last turn are in them."""
@@ -92,21 +93,21 @@ def _template() -> Template:
 
 
 @lru_cache(maxsize=512)
-def opening(system: str | None, tools: tuple[str, ...]) -> str:
+def opening(system: str | None, tools: tuple[str, ...], closed: bool = False) -> str:
     """The system turn, by the template itself, which describes the tools in it."""
     if system is None and not tools:
         return ""
     messages = [{"role": "system", "content": system}] if system is not None else []
     rendered = _template().render(
         messages=[*messages, {"role": "user", "content": ""}],
-        tools=[TOOLS[name] for name in tools],
+        tools=schemas(tools, closed),
     )
     return str(rendered).removesuffix("<|im_start|>user\n<|im_end|>\n")
 
 
 def segments(conversation: Conversation) -> list[Segment]:
     """The conversation in the chat format; earlier thoughts are left out, as in the template."""
-    parts = [Segment(opening(conversation.system, conversation.tools))]
+    parts = [Segment(opening(conversation.system, conversation.tools, conversation.closed))]
     for turn in conversation.turns[:-1]:
         parts.append(_asked(turn))
         for step in turn.steps:

@@ -185,12 +185,30 @@ def _turn(lang: str, rng: Random, progress: float) -> Turn:
 
 def tool_turn(tools: tuple[str, ...], lang: str, rng: Random, last: bool) -> Turn:
     """A wish that needs tools. As the last turn it ends at the calls as often as at the reply."""
+    if "calculator" in tools and rng.random() < 0.3:
+        return chain_turn(tools, lang, rng, last)
     jobs = toolbox.draw_jobs(tools, lang, rng)
     call = Step(toolbox.calls(jobs), toolbox.plan(jobs, lang), tuple(job.result for job in jobs))
     steps = (call, Step(toolbox.reply(jobs, lang), toolbox.READ[lang]))
     if last and rng.random() < 0.5:
         steps = (Step(call.reply, call.thought),)
     return Turn(toolbox.ask(jobs, lang, rng), steps)
+
+
+def chain_turn(tools: tuple[str, ...], lang: str, rng: Random, last: bool) -> Turn:
+    """Two calls, one after the other. As the last turn it may end at either of them."""
+    chain = toolbox.draw_chain(tools, lang, rng)
+    first, second = chain.jobs
+    plan = toolbox.FIRST[lang].format(a=first.tool, b=second.tool)
+    now = toolbox.NOW[lang].format(b=second.tool)
+    steps = (
+        Step(first.call, plan, (first.result,)),
+        Step(second.call, now, (second.result,)),
+        Step(toolbox.reply([first, second], lang), toolbox.READ[lang]),
+    )
+    if last:
+        steps = steps[: rng.choice((1, 2, 2, 3))]
+    return Turn(chain.asked, steps)
 
 
 def _switch(conversation: Conversation, rng: Random) -> None:
@@ -247,7 +265,9 @@ def tool_conversation(rng: Random, progress: float) -> Conversation:
         else:
             said.append(tool_turn(tools, lang, rng, last=number + 1 == count))
     system = rng.choice(SYSTEM_LINES) if rng.random() < 0.2 else None
-    return _settle(Conversation(said, system, tools, returned=rng.random() < 0.6), rng)
+    conversation = Conversation(said, system, tools)
+    conversation.returned, conversation.closed = rng.random() < 0.6, rng.random() < 0.5
+    return _settle(conversation, rng)
 
 
 def drill(kind: type[Problem], rng: Random) -> list[Segment]:

@@ -61,9 +61,11 @@ def experts_forward(self: Qwen3MoeExperts, x: Tensor, chosen: Tensor, weights: T
     token = order // chosen.shape[1]
     counts = torch.bincount(flat, minlength=self.num_experts).tolist()
     outputs = []
+    # Unbound once: an index for each expert would give each a gradient as large as all of them.
+    gate_up, down = self.gate_up_proj.unbind(), self.down_proj.unbind()
     for expert, part in enumerate(x.index_select(0, token).split(counts)):
-        gate, up = F.linear(part, self.gate_up_proj[expert]).chunk(2, dim=-1)
-        outputs.append(F.linear(F.silu(gate) * up, self.down_proj[expert]))
+        gate, up = F.linear(part, gate_up[expert]).chunk(2, dim=-1)
+        outputs.append(F.linear(F.silu(gate) * up, down[expert]))
     joined = torch.cat(outputs) * weights.reshape(-1).index_select(0, order)[:, None]
     return torch.zeros_like(x).index_add_(0, token, joined)
 

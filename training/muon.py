@@ -16,9 +16,12 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     tall = matrix.size(-2) > matrix.size(-1)
     x = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    shape, x = x.shape, x.reshape(-1, *x.shape[-2:])
     for _ in range(rounds):
         gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        step = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, step, x, beta=3.4445)
+    x = x.view(shape)
     return x.mT if tall else x
 
 

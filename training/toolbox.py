@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -32,6 +33,16 @@ TOOLS = {
     "clock": _tool("clock", "The time in a city.", "city"),
     "note": _tool("note", "Keep a note.", "text"),
 }
+
+
+def schemas(names: tuple[str, ...], closed: bool) -> list[dict[str, Any]]:
+    """The tools as a prompt describes them. Closed is how qwen3_mlx writes a Python function."""
+    described = [deepcopy(TOOLS[name]) for name in names]
+    for tool in described if closed else ():
+        tool["function"]["parameters"]["additionalProperties"] = False
+    return described
+
+
 ASK = {
     ("en", "calculator"): words(
         """What is {x}?|what is {x}|calculate {x}|Calculate {x}.|How much is {x}?|compute {x}
@@ -64,6 +75,27 @@ JOIN = {
     "zh": ("，还有，", "\n", "；", "，另外："),
 }
 USE = {"en": "I use {names}.", "zh": "我用 {names}。"}
+#: What is done with a result; {op} and {x} are the second calculation, (tool, tool) the pair.
+NEXT = {
+    ("en", "+"): words("add {x}|add {x} to it|plus {x}|then add {x}|add {x} to that"),
+    ("en", "-"): words(
+        "subtract {x}|take {x} away|minus {x}|then subtract {x}|subtract {x} from it"
+    ),
+    ("en", "*"): words("multiply it by {x}|times {x}|then multiply by {x}|multiply that by {x}"),
+    ("en", "note"): words(
+        """note the result|write it down|keep a note of it|note it|make a note of the answer"""
+    ),
+    ("zh", "+"): words("再加上{x}|加{x}|结果加{x}|再加{x}"),
+    ("zh", "-"): words("再减去{x}|减{x}|结果减{x}|再减{x}"),
+    ("zh", "*"): words("再乘以{x}|乘{x}|结果乘{x}|再乘{x}"),
+    ("zh", "note"): words("把结果记下来|记下结果|记下来|记一下答案|再记下来"),
+}
+THEN = {
+    "en": (" and ", ", then ", " and then ", ". Then ", ", and "),
+    "zh": ("，然后", "，", "，接着", "。然后"),
+}
+FIRST = {"en": "First {a}, then {b}.", "zh": "先用 {a}，再用 {b}。"}
+NOW = {"en": "Now {b}.", "zh": "现在用 {b}。"}
 READ = {"en": "The result is there.", "zh": "结果有了。"}
 CITIES = {
     "en": words(
@@ -113,13 +145,25 @@ class Job:
         return REPLY[lang, self.tool].format(x=self.subject, r=self.result)
 
 
+def calculate(a: int, op: str, b: int) -> int:
+    """What the calculator says."""
+    return {"+": a + b, "-": a - b, "*": a * b}[op]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is asked for, and the two jobs of it, one after the other."""
+
+    asked: str
+    jobs: tuple[Job, Job]
+
+
 def _calculation(lang: str, rng: Random) -> Job:
     a, b = (
         rng.randrange(10 ** (digits - 1), 10**digits) for digits in rng.choices((2, 3, 4, 5), k=2)
     )
     op = rng.choice("+-*")
-    result = {"+": a + b, "-": a - b, "*": a * b}[op]
-    return Job("calculator", f"{a} {op} {b}", str(result))
+    return Job("calculator", f"{a} {op} {b}", str(calculate(a, op, b)))
 
 
 def _time(lang: str, rng: Random) -> Job:
@@ -148,6 +192,20 @@ def draw_job(tool: str, lang: str, rng: Random, exam: bool = False) -> Job:
         job = DRAW[tool](lang, rng)
         if job.in_exam == exam:
             return job
+
+
+def draw_chain(tools: tuple[str, ...], lang: str, rng: Random, exam: bool = False) -> Chain:
+    """A calculation, and a second job that needs its result: another one, or a note of it."""
+    first = draw_job("calculator", lang, rng, exam)
+    if "note" in tools and rng.random() < 0.4:
+        second, wish = Job("note", f"{first.subject} = {first.result}", "ok"), "note"
+    else:
+        wish, number = rng.choice("+-*"), rng.randrange(2, 10 ** rng.choice((1, 2, 3)))
+        value = calculate(int(first.result), wish, number)
+        second = Job("calculator", f"{first.result} {wish} {number}", str(value))
+    asked = first.ask(lang, rng).rstrip(" =?.？。") + rng.choice(THEN[lang])
+    number_text = second.subject.rpartition(" ")[2]
+    return Chain(asked + rng.choice(NEXT[lang, wish]).format(x=number_text), (first, second))
 
 
 def draw_jobs(tools: tuple[str, ...], lang: str, rng: Random, exam: bool = False) -> list[Job]:

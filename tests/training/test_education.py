@@ -38,7 +38,7 @@ def test_lessons_are_what_the_template_writes(seed: int, kind: str) -> None:
     draw = education.plain_conversation if kind == "plain" else education.tool_conversation
     talk = draw(Random(seed), 0.5)
     talk.kept = None
-    messages, tools = talk.messages(), [toolbox.TOOLS[name] for name in talk.tools]
+    messages, tools = talk.messages(), toolbox.schemas(talk.tools, talk.closed)
     whole = written(segments(talk))
     switch = {} if talk.thinking else {"enable_thinking": False}
     prompt = RENDER(messages=messages[:-1], tools=tools, add_generation_prompt=True, **switch)
