@@ -41,6 +41,7 @@ def first_frame(command: list[str], marks: tuple[bytes, ...]) -> tuple[float, fl
         began = time.perf_counter()
         child, terminal = pty.fork()
         if child == 0:
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users keep their compiled modules
             os.environ |= {"QWEN3_MLX_HOME": home, "TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
             os.execv(command[0], command)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))

@@ -281,13 +281,34 @@ def drill(kind: type[Problem], rng: Random) -> list[Segment]:
     return parts
 
 
+#: What is worked out alone, in a thought, and how often.
+WORKED: tuple[tuple[Draw, float], ...] = (
+    (exercise(Expression, CUT_SHARE), 0.36),
+    (exercise(Sum), 0.22),
+    (exercise(Product, CUT_SHARE), 0.18),
+    (exercise(LongStory, CUT_SHARE), 0.12),
+    (exercise(Story, CUT_SHARE), 0.04),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.05),
+    (exercise(Reversing, rough=False), 0.03),
+)
+
+
+def worked(rng: Random) -> list[Segment]:
+    """One problem with its thought: in a conversation only the last of several turns has one."""
+    draw = rng.choices([draw for draw, _ in WORKED], [weight for _, weight in WORKED])[0]
+    turn = draw(rng.choice(("en", "zh")), rng)
+    kept = rng.random() if rng.random() < turn.cut_share else None
+    return segments(Conversation([turn], kept=kept))
+
+
 #: Kinds of lessons with their weights at the start and at the end.
 LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float], ...] = (
-    (lambda rng, progress: drill(Sum, rng), 0.34, 0.30),
-    (lambda rng, progress: drill(Fact, rng), 0.06, 0.01),
+    (lambda rng, progress: drill(Sum, rng), 0.34, 0.22),
+    (lambda rng, progress: drill(Fact, rng), 0.06, 0.02),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.02),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.55, 0.61),
-    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.05),
+    (lambda rng, progress: worked(rng), 0.35, 0.35),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.32),
+    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.06),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01),
 )
 
