@@ -109,9 +109,8 @@ class Keeper:
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
         """Bring the weights into memory; on the engine thread."""
         plan = self.plan
-        if plan is not None:
-            mx.set_cache_limit(plan.workspace_bytes // 2)
-        elif self._parts.records is not None:
+        _bound_freed(plan, self.full_plan)
+        if plan is None and self._parts.records is not None:
             plan = self.full_plan()
         if plan is None or not plan.slots:
             return read_weights(self._parts, self._dtype, loaded)
@@ -179,6 +178,15 @@ class Progress:
         self._state = replace(self._state, done=done)
         if self._tell is not None:
             self._tell(self._state)
+
+
+def _bound_freed(plan: Plan | None, full: Callable[[], Plan]) -> None:
+    """Bound what MLX keeps of freed memory, which on Metal has no bound of its own to speak of.
+
+    A KV cache that grows leaves a buffer of each former size behind, and none is asked for
+    again. Without a plan the work of one chunk of a prompt may stay, so that it is found there.
+    """
+    mx.set_cache_limit(full().workspace_bytes if plan is None else plan.workspace_bytes // 2)
 
 
 def _bytes(size: int | str) -> int:

@@ -121,3 +121,17 @@ def test_limits_that_cannot_be(folder: Path) -> None:
         qwen3_mlx.load(str(folder), context=20_000)
     with pytest.raises(OptionError, match="0 or more"):
         qwen3_mlx.load(str(folder), slots=-1)
+
+
+@pytest.mark.parametrize("limit", [None, "12MB"])
+def test_what_is_freed_is_kept_within_a_bound(
+    folder: Path, limit: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr("qwen3_mlx.streaming.mx.set_cache_limit", bounds.append)
+
+    with qwen3_mlx.load(str(folder), memory_limit=limit, context=256) as model:
+        work = model.plan.workspace_bytes if model.plan else None
+
+    assert len(bounds) == 1
+    assert bounds[0] == work // 2 if work else 0 < bounds[0] < 10**8
