@@ -123,19 +123,19 @@ def too_hard(lang: str, rng: Random) -> Turn:
 
 #: Turns of a conversation: what draws them, and the weight at the start and at the end.
 COURSES: tuple[tuple[Draw, float, float], ...] = (
-    (exercise(Sum), 0.24, 0.16),
-    (exercise(Expression, CUT_SHARE), 0.10, 0.20),
-    (exercise(Product, CUT_SHARE), 0.06, 0.13),
-    (exercise(Fact), 0.06, 0.02),
-    (exercise(Story, CUT_SHARE), 0.10, 0.06),
-    (exercise(LongStory, CUT_SHARE), 0.06, 0.10),
+    (exercise(Sum), 0.24, 0.08),
+    (exercise(Expression, CUT_SHARE), 0.10, 0.10),
+    (exercise(Product, CUT_SHARE), 0.06, 0.05),
+    (exercise(Fact), 0.06, 0.01),
+    (exercise(Story, CUT_SHARE), 0.10, 0.04),
+    (exercise(LongStory, CUT_SHARE), 0.06, 0.05),
     (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05),
-    (exercise(Reversing, rough=False), 0.04, 0.04),
-    (copying, 0.08, 0.03),
-    (talk, 0.12, 0.12),
-    (unknown, 0.03, 0.04),
+    (exercise(Reversing, rough=False), 0.04, 0.05),
+    (copying, 0.08, 0.14),
+    (talk, 0.12, 0.32),
+    (unknown, 0.03, 0.05),
     (too_hard, 0.02, 0.02),
-    (name, 0.04, 0.03),
+    (name, 0.04, 0.06),
 )
 
 
@@ -283,12 +283,12 @@ def drill(kind: type[Problem], rng: Random) -> list[Segment]:
 
 #: What is worked out alone, in a thought, and how often.
 WORKED: tuple[tuple[Draw, float], ...] = (
-    (exercise(Expression, CUT_SHARE), 0.36),
-    (exercise(Sum), 0.22),
-    (exercise(Product, CUT_SHARE), 0.18),
-    (exercise(LongStory, CUT_SHARE), 0.12),
-    (exercise(Story, CUT_SHARE), 0.04),
-    (exercise(Sorting, CUT_SHARE, rough=False), 0.05),
+    (exercise(Sum), 0.34),
+    (exercise(Expression, CUT_SHARE), 0.34),
+    (exercise(Product, CUT_SHARE), 0.12),
+    (exercise(LongStory, CUT_SHARE), 0.10),
+    (exercise(Story, CUT_SHARE), 0.03),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.04),
     (exercise(Reversing, rough=False), 0.03),
 )
 
@@ -303,12 +303,12 @@ def worked(rng: Random) -> list[Segment]:
 
 #: Kinds of lessons with their weights at the start and at the end.
 LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float], ...] = (
-    (lambda rng, progress: drill(Sum, rng), 0.34, 0.22),
-    (lambda rng, progress: drill(Fact, rng), 0.06, 0.02),
-    (lambda rng, progress: drill(Product, rng), 0.02, 0.02),
-    (lambda rng, progress: worked(rng), 0.35, 0.35),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.32),
-    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.06),
+    (lambda rng, progress: drill(Sum, rng), 0.34, 0.16),
+    (lambda rng, progress: drill(Fact, rng), 0.06, 0.01),
+    (lambda rng, progress: drill(Product, rng), 0.02, 0.01),
+    (lambda rng, progress: worked(rng), 0.35, 0.34),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.41),
+    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.08),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01),
 )
 
