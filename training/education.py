@@ -1,8 +1,8 @@
 """The school of tiny: an endless, seeded stream of lessons, in plain Python.
 
 A lesson is a conversation or a drill. `LESSONS` and `COURSES` say how often each kind is drawn, at
-the start of the training and at its end; in between the weights move along a line. To teach
-something new, write a `Problem`, or a function that draws a `Turn`, and give it weights.
+the start of the training and at nine tenths of it, with a line in between, and in the last tenth.
+To teach something new, write a `Problem`, or a function that draws a `Turn`, and give it weights.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ SMALL_WORDS = {
         words("请问|那|那么|嗯，|好，|哎，|对了，|请|我想问，|喂，|嗨，|就是"),
         words("呢|呀|啊|吧|哦|了|啦|一下|朋友"),
     ),
+}
+FILLERS = {
+    "en": words(
+        """just|really|so|maybe|actually|perhaps|now|ever|a bit|kindly|simply|then|well|quite
+        honestly|right|in fact|truly|possibly|somehow"""
+    ),
+    "zh": words("究竟|真的|其实|这个|那个|啊|呢|吧|请|就|现在|可以|能|我想|也|还|嘛|大概"),
 }
 SYSTEM_LINES = (
     "You are a helpful assistant.",
@@ -95,7 +102,7 @@ def copying(lang: str, rng: Random) -> Turn:
 def talk(lang: str, rng: Random) -> Turn:
     """Small talk, and questions about tiny and its program."""
     subject = rng.choice(tuple(SUBJECTS.values()))[lang]
-    asked = roughen(dress(rng.choice(subject.asks), lang, rng), rng)
+    asked = roughen(dress(stumble(rng.choice(subject.asks), lang, rng), lang, rng), rng)
     if rng.random() < 0.1:
         greeting = rng.choice(SUBJECTS["greeting"][lang].asks)
         asked = f"{roughen(greeting, rng)}{'，' if lang == 'zh' else ', '}{asked}"
@@ -121,21 +128,23 @@ def too_hard(lang: str, rng: Random) -> Turn:
     return Turn.simple(asked, answer.replies[0], answer.thought)
 
 
-#: Turns of a conversation: what draws them, and the weight at the start and at the end.
-COURSES: tuple[tuple[Draw, float, float], ...] = (
-    (exercise(Sum), 0.24, 0.08),
-    (exercise(Expression, CUT_SHARE), 0.10, 0.10),
-    (exercise(Product, CUT_SHARE), 0.06, 0.05),
-    (exercise(Fact), 0.06, 0.01),
-    (exercise(Story, CUT_SHARE), 0.10, 0.04),
-    (exercise(LongStory, CUT_SHARE), 0.06, 0.05),
-    (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05),
-    (exercise(Reversing, rough=False), 0.04, 0.05),
-    (copying, 0.08, 0.14),
-    (talk, 0.12, 0.32),
-    (unknown, 0.03, 0.05),
-    (too_hard, 0.02, 0.02),
-    (name, 0.04, 0.06),
+FINISH = 0.9  # where the last part of the training begins
+
+#: Turns of a conversation: what draws them; their weights at the start, at 0.9 and after it.
+COURSES: tuple[tuple[Draw, float, float, float], ...] = (
+    (exercise(Sum), 0.24, 0.08, 0.06),
+    (exercise(Expression, CUT_SHARE), 0.10, 0.10, 0.05),
+    (exercise(Product, CUT_SHARE), 0.06, 0.05, 0.02),
+    (exercise(Fact), 0.06, 0.01, 0.01),
+    (exercise(Story, CUT_SHARE), 0.10, 0.04, 0.03),
+    (exercise(LongStory, CUT_SHARE), 0.06, 0.05, 0.02),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05, 0.05),
+    (exercise(Reversing, rough=False), 0.04, 0.05, 0.05),
+    (copying, 0.08, 0.14, 0.10),
+    (talk, 0.12, 0.30, 0.46),
+    (unknown, 0.03, 0.05, 0.07),
+    (too_hard, 0.02, 0.02, 0.03),
+    (name, 0.04, 0.06, 0.06),
 )
 
 
@@ -172,13 +181,25 @@ def dress(text: str, lang: str, rng: Random) -> str:
     return text
 
 
-def _between(start: float, end: float, progress: float) -> float:
-    return start + (end - start) * progress
+def stumble(text: str, lang: str, rng: Random) -> str:
+    """A word too many or too few somewhere, so that no subject hangs on one exact phrase."""
+    space = " " if lang == "en" else ""
+    parts = text.split() if lang == "en" else list(text)
+    if len(parts) > 3 and rng.random() < 0.25:
+        del parts[rng.randrange(len(parts))]
+    while rng.random() < 0.3:
+        parts.insert(rng.randrange(len(parts) + 1), rng.choice(FILLERS[lang]))
+    return space.join(parts)
+
+
+def _weight(start: float, end: float, finish: float, progress: float) -> float:
+    """Along a line, and for the last tenth what small talk needs to be remembered."""
+    return finish if progress >= FINISH else start + (end - start) * progress / FINISH
 
 
 def _turn(lang: str, rng: Random, progress: float) -> Turn:
     spoken = lang if rng.random() < 0.93 else rng.choice(("en", "zh"))
-    weights = [_between(start, end, progress) for _, start, end in COURSES]
+    weights = [_weight(*when, progress) for _, *when in COURSES]
     draw: Draw = rng.choices([course[0] for course in COURSES], weights)[0]
     return draw(spoken, rng)
 
@@ -301,15 +322,15 @@ def worked(rng: Random) -> list[Segment]:
     return segments(Conversation([turn], kept=kept))
 
 
-#: Kinds of lessons with their weights at the start and at the end.
-LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float], ...] = (
-    (lambda rng, progress: drill(Sum, rng), 0.34, 0.16),
-    (lambda rng, progress: drill(Fact, rng), 0.06, 0.01),
-    (lambda rng, progress: drill(Product, rng), 0.02, 0.01),
-    (lambda rng, progress: worked(rng), 0.35, 0.34),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.41),
-    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.08),
-    (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01),
+#: Kinds of lessons; their weights at the start, at 0.9 and after it.
+LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, float], ...] = (
+    (lambda rng, progress: drill(Sum, rng), 0.34, 0.16, 0.10),
+    (lambda rng, progress: drill(Fact, rng), 0.06, 0.01, 0.01),
+    (lambda rng, progress: drill(Product, rng), 0.02, 0.01, 0.01),
+    (lambda rng, progress: worked(rng), 0.30, 0.34, 0.20),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.39, 0.60),
+    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.08, 0.07),
+    (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01, 0.01),
 )
 
 
@@ -317,6 +338,6 @@ def lessons(seed: int, block: int, count: int, progress: float = 1.0) -> Iterato
     """The block-th part of the stream of this seed; any part can be drawn again, alone."""
     rng = Random(f"{seed}/{block}")
     draws = [lesson[0] for lesson in LESSONS]
-    weights = [_between(start, end, progress) for _, start, end in LESSONS]
+    weights = [_weight(*when, progress) for _, *when in LESSONS]
     for _ in range(count):
         yield rng.choices(draws, weights)[0](rng, progress)

@@ -94,7 +94,7 @@ def test_a_block_can_be_drawn_again_alone() -> None:
 
 def test_weights_are_shares() -> None:
     for table in (education.LESSONS, education.COURSES):
-        for column in (1, 2):
+        for column in (1, 2, 3):
             assert abs(sum(row[column] for row in table) - 1) < 0.011
 
 
