@@ -75,7 +75,7 @@ JOIN = {
     "zh": ("，还有，", "\n", "；", "，另外："),
 }
 USE = {"en": "I use {names}.", "zh": "我用 {names}。"}
-#: What is done with a result; {op} and {x} are the second calculation, (tool, tool) the pair.
+#: What is wanted of a result: an operation with {x}, or a note of it.
 NEXT = {
     ("en", "+"): words("add {x}|add {x} to it|plus {x}|then add {x}|add {x} to that"),
     ("en", "-"): words(
