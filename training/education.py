@@ -12,10 +12,11 @@ from random import Random
 
 import offtopic
 import toolbox
+from asks import ASKS
 from conversation import Conversation, Segment, Step, Turn, segments
 from expressions import Expression
 from lists import Copying, Reversing, Sorting
-from phrases import SUBJECTS
+from phrases import SAID
 from problem import Problem, draw_problem, language, words
 from products import Fact, Product
 from stories import LongStory, Story
@@ -101,31 +102,30 @@ def copying(lang: str, rng: Random) -> Turn:
 
 def talk(lang: str, rng: Random) -> Turn:
     """Small talk, and questions about tiny and its program."""
-    subject = rng.choice(tuple(SUBJECTS.values()))[lang]
-    asked = roughen(dress(stumble(rng.choice(subject.asks), lang, rng), lang, rng), rng)
+    subject = rng.choice(tuple(SAID))
+    asked = disguise(rng.choice(ASKS[lang][subject]), lang, rng)
     if rng.random() < 0.1:
-        greeting = rng.choice(SUBJECTS["greeting"][lang].asks)
+        greeting = rng.choice(ASKS[lang]["greeting"])
         asked = f"{roughen(greeting, rng)}{'，' if lang == 'zh' else ', '}{asked}"
-    return Turn.simple(asked, rng.choice(subject.replies), subject.thought)
+    return Turn.simple(asked, *SAID[subject][lang])
 
 
 def name(lang: str, rng: Random) -> Turn:
     """The user says who they are."""
-    return Turn.simple(*offtopic.introduction(lang, rng))
+    asked, *said = offtopic.introduction(lang, rng)
+    return Turn.simple(dress(asked, lang, rng), *said)
 
 
 def unknown(lang: str, rng: Random) -> Turn:
     """A question about the world."""
-    answer = offtopic.UNKNOWN[lang]
-    asked = roughen(offtopic.unknown_question(lang, rng), rng)
-    return Turn.simple(asked, answer.replies[0], answer.thought)
+    asked = disguise(offtopic.unknown_question(lang, rng), lang, rng)
+    return Turn.simple(asked, *offtopic.UNKNOWN[lang])
 
 
 def too_hard(lang: str, rng: Random) -> Turn:
     """Arithmetic beyond tiny."""
-    answer = offtopic.TOO_HARD[lang]
-    asked = roughen(offtopic.too_hard_question(lang, rng), rng)
-    return Turn.simple(asked, answer.replies[0], answer.thought)
+    asked = dress(offtopic.too_hard_question(lang, rng), lang, rng)
+    return Turn.simple(roughen(asked, rng), *offtopic.TOO_HARD[lang])
 
 
 FINISH = 0.9  # where the last part of the training begins
@@ -190,6 +190,11 @@ def stumble(text: str, lang: str, rng: Random) -> str:
     while rng.random() < 0.3:
         parts.insert(rng.randrange(len(parts) + 1), rng.choice(FILLERS[lang]))
     return space.join(parts)
+
+
+def disguise(text: str, lang: str, rng: Random) -> str:
+    """All three: what remains is the subject."""
+    return roughen(dress(stumble(text, lang, rng), lang, rng), rng)
 
 
 def _weight(start: float, end: float, finish: float, progress: float) -> float:

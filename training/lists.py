@@ -7,7 +7,7 @@ from random import Random
 from typing import Self
 
 from problem import Problem, words
-from vocabulary import EN_WORDS, ZH_WORDS, invented
+from vocabulary import EN_WORDS, ZH_WORDS, invented, something
 
 SORT = {
     ("en", True): words(
@@ -127,6 +127,15 @@ class Copying(Problem):
                 invented(rng) if rng.random() < 0.25 else rng.choice(EN_WORDS) for _ in range(count)
             )
         )
+
+    @classmethod
+    def practise(cls, rng: Random) -> Self:
+        """As often with words from everywhere, so that there is none that cannot be said again."""
+        if rng.random() < 0.5:
+            return cls.draw(rng)
+        lang = rng.choice(("en", "zh"))
+        said = (something(lang, rng) for _ in range(rng.randint(2, 6)))
+        return cls((" " if lang == "en" else "").join(said))
 
     @property
     def key(self) -> str:

@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from asks import ASKS
 from conversation import BUDGET_SPENT, opening
 from education import SYSTEM_LINES, TOOL_SETS, lessons
-from phrases import SUBJECTS
+from phrases import SAID
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import ByteLevel as ByteLevelProcessor
@@ -40,9 +41,9 @@ def lesson_texts(seed: int, count: int) -> Iterator[str]:
     """What the merges are learnt from; every phrase occurs, also the rare ones."""
     for parts in lessons(seed, -1, count):
         yield from (part.text for part in parts)
-    for subject in SUBJECTS.values():
-        for side in subject.values():
-            yield from (*side.asks, *(side.replies * 20), side.thought)
+    for subject, both in SAID.items():
+        for lang, said in both.items():
+            yield from (*ASKS[lang][subject], *[said.reply] * 20, said.thought)
     yield from SYSTEM_LINES * 20
     yield from [BUDGET_SPENT] * 20
     for tools in TOOL_SETS:

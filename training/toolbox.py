@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from problem import words
-from vocabulary import EN_WORDS, ZH_WORDS, invented
+from vocabulary import EN_WORDS, ZH_WORDS, invented, something
 
 EXAM_SHARE = 8
 
@@ -158,7 +158,7 @@ class Chain:
     jobs: tuple[Job, Job]
 
 
-def _calculation(lang: str, rng: Random) -> Job:
+def _calculation(lang: str, rng: Random, exam: bool) -> Job:
     a, b = (
         rng.randrange(10 ** (digits - 1), 10**digits) for digits in rng.choices((2, 3, 4, 5), k=2)
     )
@@ -166,20 +166,29 @@ def _calculation(lang: str, rng: Random) -> Job:
     return Job("calculator", f"{a} {op} {b}", str(calculate(a, op, b)))
 
 
-def _time(lang: str, rng: Random) -> Job:
-    city = rng.choice(CITIES[lang])
-    if rng.random() < 0.4:
-        city = invented(rng).capitalize()  # any name will do: it is copied
+def _city(lang: str, rng: Random, exam: bool) -> str:
+    city, choice = rng.choice(CITIES[lang]), rng.random()
+    if choice < 0.4:
+        return invented(rng).capitalize()  # any name will do: it is copied
+    return something(lang, rng).capitalize() if choice < 0.7 and not exam else city
+
+
+def _time(lang: str, rng: Random, exam: bool) -> Job:
+    city = _city(lang, rng, exam)
     return Job("clock", city, f"{rng.randrange(24):02d}:{rng.randrange(60):02d}")
 
 
-def _note(lang: str, rng: Random) -> Job:
+def _note(lang: str, rng: Random, exam: bool) -> Job:
+    if not exam and rng.random() < 0.4:
+        count = rng.randint(1, 4)
+        text = (" " if lang == "en" else "").join(something(lang, rng) for _ in range(count))
+        return Job("note", text, "ok")
     if lang == "zh":
         return Job("note", "".join(rng.sample(ZH_WORDS, rng.randint(2, 4))), "ok")
     return Job("note", " ".join(rng.sample(EN_WORDS, rng.randint(2, 5))), "ok")
 
 
-DRAW: dict[str, Callable[[str, Random], Job]] = {
+DRAW: dict[str, Callable[[str, Random, bool], Job]] = {
     "calculator": _calculation,
     "clock": _time,
     "note": _note,
@@ -187,9 +196,9 @@ DRAW: dict[str, Callable[[str, Random], Job]] = {
 
 
 def draw_job(tool: str, lang: str, rng: Random, exam: bool = False) -> Job:
-    """A job for the tool from the wanted side of the split."""
+    """A job from the wanted side of the split; lessons have stranger names and notes."""
     while True:
-        job = DRAW[tool](lang, rng)
+        job = DRAW[tool](lang, rng, exam)
         if job.in_exam == exam:
             return job
 

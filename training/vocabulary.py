@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from random import Random
 
+from asks import ASKS
 from problem import words
 
 EN_WORDS = words(
@@ -25,3 +28,21 @@ def invented(rng: Random) -> str:
     count = rng.randint(1, 4)
     word = "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(count))
     return word + rng.choice(("", "", "n", "r", "st", "ck", "m", "l"))
+
+
+@cache
+def met(lang: str) -> tuple[str, ...]:
+    """Every English word, or Chinese character, that people use in the lessons."""
+    said = " ".join(" ".join(asks) for asks in ASKS[lang].values())
+    return tuple(
+        sorted(set(re.findall(r"[A-Za-z]{2,}" if lang == "en" else r"[\u4e00-\u9fff]", said)))
+    )
+
+
+def something(lang: str, rng: Random) -> str:
+    """What can be copied only by looking: any word, two halves of words, or some characters."""
+    if lang == "zh":
+        return "".join(rng.choices(met("zh"), k=rng.randint(1, 4)))
+    one, other = rng.choices(met("en"), k=2)
+    word = one if rng.random() < 0.4 else one[: 1 + len(one) // 2] + other[len(other) // 2 :]
+    return word.capitalize() if rng.random() < 0.4 else word
