@@ -8,7 +8,7 @@
 
 For models that `training/` made, the text to measure on and the one to calibrate on are lessons
 of two seeds, neither of which training used; --text and --calibrate name others. --exam adds
-the accuracy on that many unseen sums, with and without thinking, from the examination of
+the accuracy on that many unseen problems of each skill, from the examination of
 `qwen3-mlx eval`. Prints the Markdown tables of docs/convert.md.
 """
 
@@ -26,7 +26,10 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+import qwen3_mlx
 from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint
+from qwen3_mlx.evaluation.problems import MULTI_STEP, read_problems, select
+from qwen3_mlx.evaluation.run import Mode, ask_all, score
 from qwen3_mlx.model.allocation import SPEND
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx_convert import convert
@@ -96,17 +99,22 @@ def rows(source: Path, args: argparse.Namespace, work: Path) -> None:
         shutil.rmtree(target)
 
 
-def exam(folder: Path, count: int) -> str:
-    """Accuracy with and without thinking."""
-    import qwen3_mlx
-    from qwen3_mlx.evaluation.problems import read_problems, select
-    from qwen3_mlx.evaluation.run import ask_all, score
+#: Columns of the accuracy: skills and mode.
+EXAM: tuple[tuple[str, tuple[str, ...], Mode], ...] = (
+    ("sums direct", ("sums",), "direct"),
+    ("sums thinking", ("sums",), "thinking"),
+    ("multi-step thinking", MULTI_STEP, "thinking"),
+)
 
-    problems = select(read_problems(), ("sums",), count)
+
+def exam(folder: Path, count: int) -> str:
+    """Accuracy on so many unseen problems of each skill."""
+    said = []
     with qwen3_mlx.load(str(folder)) as model:
-        thinking = score(ask_all(model, problems, mode="thinking")).share
-        direct = score(ask_all(model, problems, mode="direct")).share
-    return f" {thinking:.1%} | {direct:.1%} |"
+        for _, skills, mode in EXAM:
+            problems = select(read_problems(), skills, count)
+            said.append(f"{score(ask_all(model, problems, mode=mode)).share:.1%}")
+    return f" {' | '.join(said)} |"
 
 
 KINDS = ("v_proj", "o_proj", "k_proj", "q_proj", "embed_tokens", "lm_head", "down_proj",
@@ -156,7 +164,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="measure on this text")
     parser.add_argument("--calibrate", type=Path, help="calibrate on this text")
     parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--exam", type=int, default=0, metavar="N", help="unseen sums to set")
+    parser.add_argument("--exam", type=int, default=0, metavar="N", help="problems of each skill")
     parser.add_argument("--each", action="store_true", help="4 bits for each kind of matrix alone")
     parser.add_argument("--only", nargs="+", choices=SHORT, help="these recipes only")
     args = parser.parse_args()
@@ -166,9 +174,9 @@ def main() -> None:
         for source in args.models:
             kinds(source, args)
         return
-    more = " with thinking | without |" if args.exam else ""
+    more = "".join(f" {title} |" for title, *_ in EXAM) if args.exam else ""
     print(f"| model | recipe | bytes | to plain | KL | to plain | top-1 | perplexity |{more}")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |" + " --- | --- |" * bool(args.exam))
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |" + " --- |" * more.count("|"))
     for source in args.models:
         with tempfile.TemporaryDirectory() as work:
             rows(source, args, Path(work))

@@ -333,8 +333,8 @@ LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, flo
     (lambda rng, progress: drill(Fact, rng), 0.06, 0.01, 0.01),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.01, 0.01),
     (lambda rng, progress: worked(rng), 0.30, 0.34, 0.20),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.39, 0.60),
-    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.08, 0.07),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.37, 0.57),
+    (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.10, 0.10),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01, 0.01),
 )
 
