@@ -307,20 +307,24 @@ def drill(kind: type[Problem], rng: Random) -> list[Segment]:
     return parts
 
 
-#: What is worked out alone, in a thought, and how often.
+#: What is asked alone, with a thought, and how often.
 WORKED: tuple[tuple[Draw, float], ...] = (
-    (exercise(Sum), 0.34),
-    (exercise(Expression, CUT_SHARE), 0.34),
-    (exercise(Product, CUT_SHARE), 0.12),
-    (exercise(LongStory, CUT_SHARE), 0.10),
-    (exercise(Story, CUT_SHARE), 0.03),
-    (exercise(Sorting, CUT_SHARE, rough=False), 0.04),
-    (exercise(Reversing, rough=False), 0.03),
+    (exercise(Sum), 0.24),
+    (exercise(Expression, CUT_SHARE), 0.26),
+    (exercise(Product, CUT_SHARE), 0.10),
+    (exercise(LongStory, CUT_SHARE), 0.07),
+    (exercise(Story, CUT_SHARE), 0.02),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.03),
+    (exercise(Reversing, rough=False), 0.02),
+    (talk, 0.18),
+    (unknown, 0.04),
+    (too_hard, 0.02),
+    (name, 0.02),
 )
 
 
 def worked(rng: Random) -> list[Segment]:
-    """One problem with its thought: in a conversation only the last of several turns has one."""
+    """One question with its thought: in a conversation only the last of several turns has one."""
     draw = rng.choices([draw for draw, _ in WORKED], [weight for _, weight in WORKED])[0]
     turn = draw(rng.choice(("en", "zh")), rng)
     kept = rng.random() if rng.random() < turn.cut_share else None
@@ -332,8 +336,8 @@ LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, flo
     (lambda rng, progress: drill(Sum, rng), 0.34, 0.16, 0.10),
     (lambda rng, progress: drill(Fact, rng), 0.06, 0.01, 0.01),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.01, 0.01),
-    (lambda rng, progress: worked(rng), 0.30, 0.34, 0.20),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.37, 0.57),
+    (lambda rng, progress: worked(rng), 0.30, 0.40, 0.34),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.31, 0.43),
     (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.10, 0.10),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01, 0.01),
 )

@@ -11,7 +11,7 @@ from random import Random
 from asks import ASKS
 from phrases import REAL, Said
 from problem import words
-from vocabulary import invented
+from vocabulary import invented, something
 
 OTHER_MATHS = {
     "en": words(
@@ -102,9 +102,10 @@ def introduction(lang: str, rng: Random) -> tuple[str, str, str]:
     The reply does not repeat the name: tiny would get unusual ones wrong.
     """
     if lang == "zh":
-        name = rng.choice(ZH_NAMES)
+        name = rng.choice(ZH_NAMES) if rng.random() < 0.5 else something("zh", rng)
         asked = rng.choice(ASKS[lang]["name-templates"]).format(x=name)
         return asked, "很高兴认识你！我是 tiny。", "用户告诉我名字。"
-    name = rng.choice(NAMES) if rng.random() < 0.6 else invented(rng).capitalize()
+    strange = rng.choice((invented(rng), something("en", rng))).capitalize()
+    name = rng.choice(NAMES) if rng.random() < 0.5 else strange
     asked = rng.choice(ASKS[lang]["name-templates"]).format(x=name)
     return asked, "Nice to meet you! I am tiny.", "The user tells me a name."
