@@ -133,18 +133,18 @@ FINISH = 0.9  # where the last part of the training begins
 #: Turns of a conversation: what draws them; their weights at the start, at 0.9 and after it.
 COURSES: tuple[tuple[Draw, float, float, float], ...] = (
     (exercise(Sum), 0.24, 0.08, 0.06),
-    (exercise(Expression, CUT_SHARE), 0.10, 0.10, 0.05),
+    (exercise(Expression, CUT_SHARE), 0.10, 0.10, 0.04),
     (exercise(Product, CUT_SHARE), 0.06, 0.05, 0.02),
     (exercise(Fact), 0.06, 0.01, 0.01),
-    (exercise(Story, CUT_SHARE), 0.10, 0.04, 0.03),
+    (exercise(Story, CUT_SHARE), 0.10, 0.04, 0.02),
     (exercise(LongStory, CUT_SHARE), 0.06, 0.05, 0.02),
-    (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05, 0.05),
-    (exercise(Reversing, rough=False), 0.04, 0.05, 0.05),
-    (copying, 0.08, 0.14, 0.10),
-    (talk, 0.12, 0.30, 0.46),
-    (unknown, 0.03, 0.05, 0.07),
-    (too_hard, 0.02, 0.02, 0.03),
-    (name, 0.04, 0.06, 0.06),
+    (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05, 0.03),
+    (exercise(Reversing, rough=False), 0.04, 0.05, 0.03),
+    (copying, 0.08, 0.14, 0.06),
+    (talk, 0.12, 0.30, 0.56),
+    (unknown, 0.03, 0.05, 0.08),
+    (too_hard, 0.02, 0.02, 0.02),
+    (name, 0.04, 0.06, 0.05),
 )
 
 
@@ -185,9 +185,9 @@ def stumble(text: str, lang: str, rng: Random) -> str:
     """A word too many or too few somewhere, so that no subject hangs on one exact phrase."""
     space = " " if lang == "en" else ""
     parts = text.split() if lang == "en" else list(text)
-    if len(parts) > 3 and rng.random() < 0.25:
+    if len(parts) > 3 and rng.random() < 0.12:
         del parts[rng.randrange(len(parts))]
-    while rng.random() < 0.3:
+    while rng.random() < 0.15:
         parts.insert(rng.randrange(len(parts) + 1), rng.choice(FILLERS[lang]))
     return space.join(parts)
 
