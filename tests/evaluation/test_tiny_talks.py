@@ -27,7 +27,7 @@ def test_forty_conversations(tiny: qwen3_mlx.Qwen3, mode: Mode) -> None:
 
     assert len(answers) == 40
     assert {answer.finish_reason for answer in answers} == {"stop"}
-    assert sum(answer.right for answer in answers) >= 28  # 30 and 32 when it was measured
+    assert sum(answer.right for answer in answers) >= 33  # 34 and 36 when it was measured
 
 
 def calculator(expression: str) -> str:
