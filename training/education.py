@@ -193,7 +193,7 @@ def stumble(text: str, lang: str, rng: Random) -> str:
 
 
 def disguise(text: str, lang: str, rng: Random) -> str:
-    """All three: what remains is the subject."""
+    """A phrase through all three, as no list has it; the subject remains."""
     return roughen(dress(stumble(text, lang, rng), lang, rng), rng)
 
 
