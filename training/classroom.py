@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 import education
+import team
 import torch
 from conversation import Conversation, Segment, segments
 from expressions import Expression
@@ -75,12 +76,17 @@ def group(rows: list[Encoded], tokens: int) -> list[list[Encoded]]:
 def batches(
     tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int, progress: float
 ) -> Iterator[Batch]:
-    """The batches of one block in random order."""
+    """This process's batches of one block, in random order.
+
+    At each step the processes of a team get rows of like length, so that nobody waits for long.
+    """
     drawn = education.lessons(seed, block, BLOCK, progress)
     groups = group([encode(tokenizer, parts) for parts in drawn], tokens)
-    Random(block).shuffle(groups)
-    for rows in groups:
-        yield collate(rows, pad)
+    whole = len(groups) // team.size() * team.size()
+    steps = [groups[at : at + team.size()] for at in range(0, whole, team.size())]
+    Random(block).shuffle(steps)
+    for shares in steps:
+        yield collate(shares[team.rank()], pad)
 
 
 def exam_rows(

@@ -166,11 +166,8 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
     reported, begun, clock = run.spent, run.step, time.process_time()
     while (far := progress(run, options)) < 1:
         # Rounded, so that what is taught does not hang on fractions of a second.
-        lessons = list(
-            batches(tokenizer, options.seed, run.block, options.tokens, pad, round(far, 2))
-        )
-        whole = len(lessons) // team.size() * team.size()
-        for batch in lessons[team.rank() : whole : team.size()]:
+        taught = round(far, 2)
+        for batch in batches(tokenizer, options.seed, run.block, options.tokens, pad, taught):
             if progress(run, options) >= 1:
                 break
             losses.update(train_step(run, batch, rate(progress(run, options)), goal))
