@@ -152,10 +152,10 @@ class Shared:
 
     def forget(self, number: int) -> None:
         """Wait until nothing is being read into a half, whatever becomes of it."""
+        self._finish_abandoned()  # they may be of a wave, which reads into the halves too
         guess = self.guesses[number]
         if guess is None:
             return
-        self._finish_abandoned()
         for each in guess.coming:
             each.ticket.cancelled = True
         for each in guess.coming:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,24 @@ def test_reads_slower_than_the_deadline(way: str, loaded: Any) -> None:
     assert len(seen) < 12  # what was under way, of the dozens that the prompt alone wants
     throttle.bytes_per_second = 1e9
     assert ask(model) == want
+
+
+def test_a_guess_waits_for_abandoned_reads(source: Path) -> None:
+    """A wave that was given up may still write into the half that the guess is read into."""
+    with streamed(source, 6, governor="prefetch") as (model, pool):
+        decode_logits(model, PROMPT, 4)
+        shared = next(iter(pool._shared.values()))
+        gate, read = threading.Event(), pool._source.read
+        pool._source.read = lambda *asked: (gate.wait(30), read(*asked))[1]  # type: ignore[method-assign]
+        shared.start(0, [7], [0], shared.halves[0])
+        shared.abandon()
+        shared.guesses[0], pool.common.patience.deadline = None, time.monotonic()
+        with pytest.raises(TimeoutError):
+            shared.guess(0, 2, [3])
+        gate.set()
+        pool.common.patience.deadline = None
+        shared.guess(0, 2, [3])
+        assert not shared._abandoned
 
 
 @pytest.mark.parametrize("way", WAYS)
