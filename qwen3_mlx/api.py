@@ -331,9 +331,10 @@ class Qwen3(Asking, Looking):
         >>> with load("tiny") as model:
         ...     model.prepare(said)
         """
-        schemas = [tool.schema for tool in tools_of(tools)]
         told = self._thoughts.restore(messages)
-        self._engine.prepare(self._prompts.history(told, system, schemas))
+        ids = self._prompts.history(told, system, [tool.schema for tool in tools_of(tools)])
+        if len(ids) < self._keeper.context:  # a longer one loses turns first, or is refused
+            self._engine.prepare(ids)
 
     def save_prefix(
         self,
@@ -355,6 +356,7 @@ class Qwen3(Asking, Looking):
             The tokens that were saved.
 
         Raises:
+            PromptError: there is nothing to save, or more than the context holds.
             OptionError: the prefix is larger than `keep`, or than what memory may hold of it.
 
         >>> with load("tiny") as model:
@@ -364,8 +366,8 @@ class Qwen3(Asking, Looking):
         if not messages and not system:
             raise PromptError("there is nothing to save: give a system prompt or messages")
         ids = self._prompts.history(messages, system)
-        limit = parse_bytes(keep) if isinstance(keep, str) else keep
-        self._saved.save(ids, limit)
+        wishes.room(self._keeper.context, len(ids), None, 1, turns=0)
+        self._saved.save(ids, parse_bytes(keep) if isinstance(keep, str) else keep)
         return len(ids)
 
     def close(self) -> None:

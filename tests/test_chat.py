@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "text"))
 from small_tokenizer import write_small_tokenizer
 
 import qwen3_mlx
-from qwen3_mlx import EngineError, OptionError, Qwen3, Sampling, Tool
+from qwen3_mlx import EngineError, OptionError, PromptError, Qwen3, Sampling, Tool
 from qwen3_mlx.chat import Chat, ThoughtMemory
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request
@@ -326,3 +326,12 @@ def test_a_model_shows_thoughts_to_the_calls_that_they_led_to(model: Qwen3) -> N
             for m in bare]  # fmt: skip
     assert generation.request.prompt == model.encode(model.render(told))
     assert "I need the file." not in model.render(bare)
+
+
+def test_nothing_is_read_ahead_that_the_context_cannot_hold() -> None:
+    history = [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "yes"}]
+    with qwen3_mlx.load("tiny", context=256) as model:
+        model.prepare(history)
+        assert not model._engine.call(lambda: model._engine.reads_ahead)
+        with pytest.raises(PromptError, match="the context 256"):
+            model.save_prefix(history)

@@ -77,7 +77,8 @@ def stdin_lines() -> tuple[Iterable[bytes], int | None]:
     except (OSError, ValueError):
         whole = True  # not a file of the system: a test's
     if not whole:
-        return stream, None
+        # Of its own: a thread may still be reading when the interpreter closes sys.stdin.
+        return open(stream.fileno(), "rb", closefd=False), None
     lines = stream.readlines()
     return lines, sum(bool(line.strip()) for line in lines)
 

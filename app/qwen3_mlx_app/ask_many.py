@@ -6,10 +6,10 @@ import json
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import places
@@ -44,11 +44,12 @@ def run_many(args: argparse.Namespace, wishes: Mapping[str, Any]) -> int:
         lines, total = stdin_lines()
         inputs = from_lines(words, lines, wishes)
     journal = None if args.resume is None else Journal(args.resume)
+    model = _identity(name, args)
     try:
-        done = _skip(journal, inputs, key_of(name), args.resume)
+        done = _skip(journal, inputs, model, args.resume)
         progress = _Progress(done, total, quiet=args.quiet)
         with Asker(name, options.memory(args), agent=args.agent) as asker:
-            unusable = _run(asker, inputs, args.parallel, key_of(name), journal, progress)
+            unusable = _run(asker, inputs, args.parallel, model, journal, progress)
     finally:
         if journal is not None:
             journal.close()
@@ -63,6 +64,13 @@ def _check(args: argparse.Namespace) -> None:
             raise OptionError(f"--{flag} is for one question: leave it out, or --jsonl")
     if args.parallel < 1:
         raise OptionError(f"--parallel is {args.parallel}, and must be at least 1")
+
+
+def _identity(name: str, args: argparse.Namespace) -> str:
+    """The model, and what was stated of how it runs that changes its answers."""
+    stated = {flag: getattr(args, flag) for flag in ("context", "kv_bits")}
+    stated = {flag: value for flag, value in stated.items() if value is not None}
+    return f"{key_of(name)} {stated}" if stated else key_of(name)
 
 
 def _skip(journal: Journal | None, inputs: Iterator[Input], model: str, path: str | None) -> int:
@@ -112,17 +120,34 @@ def _run(
 def _in_order(
     inputs: Iterator[Input], answer: Callable[[Input], _Line], parallel: int
 ) -> Iterator[_Line]:
-    """The lines for the inputs, in their order, with so many being answered at once."""
-    pool = ThreadPoolExecutor(parallel)
-    waiting: deque[Future[_Line]] = deque()
+    """The lines for the inputs, in their order, with so many being answered at once.
+
+    Inputs are taken on a thread of their own: whoever writes the next question only when the
+    last one has been answered must not be waited for.
+    """
+    pool, waiting = ThreadPoolExecutor(parallel), SimpleQueue[Future[_Line] | None]()
+    room, over = threading.Semaphore(parallel), threading.Event()
+
+    def take() -> None:
+        try:
+            for each in inputs:
+                room.acquire()
+                if over.is_set():
+                    return
+                waiting.put(pool.submit(answer, each))
+        except Exception as error:
+            waiting.put(failed := Future())
+            failed.set_exception(error)
+        waiting.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
     try:
-        for each in inputs:
-            waiting.append(pool.submit(answer, each))
-            while len(waiting) >= parallel or (waiting and waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        while (first := waiting.get()) is not None:
+            yield first.result()
+            room.release()
     finally:
+        over.set()
+        room.release()
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -144,6 +144,8 @@ def test_another_question_model_or_option_is_no_continuation(
         for lines, more, sentence in (
             (("a", "c"), [], "line 2 of"),
             (("a", "b"), ["--seed", "1"], "line 1 of"),
+            (("a", "b"), ["--kv-bits", "4"], "line 1 of"),
+            (("a", "b"), ["--context", "16k"], "line 1 of"),
             (("a",), [], "there are only 1 questions"),
         ):
             pipe(monkeypatch, *lines)
@@ -255,6 +257,19 @@ def test_lines_are_read_as_they_come() -> None:
     assert next(lines).prompt == "one"
     last = next(lines)
     assert (last.n, "not UTF-8" in last.error) == (2, True)
+
+
+def test_an_answer_does_not_wait_for_the_next_question() -> None:
+    """A program may write one question, and the next when it has the answer."""
+    command = [sys.executable, "-m", "qwen3_mlx_app.cli", "ask", "-m", "tiny", "--jsonl", "-q"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with agent(["one", "two"]), subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        for text in ("one", "two"):
+            process.stdin.write(b"a question\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == text
+        process.stdin.close()
+        assert process.wait(300) == 0
 
 
 def test_a_model_is_loaded_once_for_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
