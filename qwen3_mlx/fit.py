@@ -47,7 +47,7 @@ DENSE_LAYER_SECONDS = 40e-6
 EXPERT_LAYER_SECONDS = 110e-6
 STREAMED_LAYER_SECONDS = 400e-6
 #: Share of the experts in memory, and how often a wanted one is among them: Qwen3-235B with
-#: the least recently used leaving, as another project traced it (docs/experts.md).
+#: the least recently used leaving, as another project traced it (docs/models.md).
 _HITS = ((0.0, 0.0), (0.12, 0.58), (0.2, 0.74), (0.3, 0.84), (0.45, 0.93), (0.64, 0.97), (1.0, 1.0))
 
 

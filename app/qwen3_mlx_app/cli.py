@@ -18,7 +18,7 @@ from qwen3_mlx_app import options
 
 __all__ = ["full_parser", "main"]
 
-_DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 235B."
+_DESCRIPTION = "Run Qwen3 on this machine: privately, offline, from 0.6B to 480B."
 # In the order of the help text; each module has add_parser(subparsers).
 _COMMANDS = {
     "agent": "qwen3_mlx_app.agent.command",
