@@ -127,7 +127,7 @@ def record(terminal: Terminal, folder: Path) -> None:
     terminal.keys("C-l")
     terminal.until(lambda text: "weights" in text)
     terminal.keys("Down", "Down", "Down")
-    terminal.until(lambda text: "= 9." in text)
+    terminal.until(lambda text: "= 10." in text)
     terminal.picture(folder / "models.svg")
     terminal.keys("Escape")
     terminal.until(lambda text: "weights" not in text)

@@ -102,17 +102,23 @@ def make_model(config: PretrainedConfig) -> Model:
     return AutoModelForCausalLM.from_config(config)
 
 
-def load_teacher(folder: str, vocab_size: int) -> Model:
-    """A trained model to learn from; it must speak the ids of the student."""
+def load_model(folder: str) -> Model:
+    """A trained model, to be read only."""
     Qwen3MoeExperts.forward = experts_forward
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     _on_cpu(model.config)
+    return model.eval().requires_grad_(False)
+
+
+def load_teacher(folder: str, vocab_size: int) -> Model:
+    """A trained model to learn from; it must speak the ids of the student."""
+    model = load_model(folder)
     if model.config.vocab_size != vocab_size:
         raise SystemExit(
             f"the teacher has {model.config.vocab_size} ids and the student {vocab_size}: "
             "train both with the same --tokenizer"
         )
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def generation_config(config: PretrainedConfig) -> GenerationConfig:

@@ -136,8 +136,9 @@ def _in_order(
                     return
                 waiting.put(pool.submit(answer, each))
         except Exception as error:
-            waiting.put(failed := Future())
+            failed: Future[_Line] = Future()
             failed.set_exception(error)
+            waiting.put(failed)
         waiting.put(None)
 
     threading.Thread(target=take, daemon=True).start()

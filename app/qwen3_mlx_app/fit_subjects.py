@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen3_mlx import hub
@@ -31,13 +32,21 @@ class Subject:
 
 
 def judge(
-    subject: Subject, machine: Machine, context: int | None, disk: float | None = None
-) -> Fit:  # fmt: skip
-    """Hold it against a machine; `context` None is a chat of 8,192 tokens."""
+    subject: Subject,
+    machine: Machine,
+    context: int | None,
+    disk: float | None = None,
+    *,
+    limit: int | None = None,
+) -> Fit:
+    """Hold it against a machine, of which it may take at most `limit` bytes.
+
+    `context` None is a chat of 8,192 tokens.
+    """
     tokens = min(DEFAULT_CONTEXT, subject.config.max_positions) if context is None else context
-    others = 0
-    if machine.here:  # what is running now has its memory already
-        others = sum(entry.nbytes for entry in read_book(hub.data_dir() / "memory"))
+    others = _claimed() if machine.here else 0
+    if limit is not None:
+        machine = replace(machine, usable_bytes=min(machine.usable_bytes, limit + others))
     return fit(subject.config, subject.sizes, machine, tokens, other_bytes=others, disk=disk)
 
 
@@ -65,3 +74,12 @@ def planned(name: str, config: ModelConfig, bits: int) -> Subject:
     sizes = sizes_from_config(after)
     weights = sizes.trunk_bytes + config.experts * sum(sizes.slot_bytes.values())
     return Subject(name, "bf16" if bits == 16 else f"{bits}-bit", after, sizes, weights)
+
+
+def _claimed() -> int:
+    """What other programs of this machine have planned.
+
+    What runs has its memory already; the model of this process makes room for the next one.
+    """
+    book = read_book(hub.data_dir() / "memory")
+    return sum(entry.nbytes for entry in book if entry.pid != os.getpid())

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_mlx import hub
 from qwen3_mlx.awake import keep_awake
 from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.model.allocation import SPEND
+from qwen3_mlx_convert.absent import known, preview_absent
 from qwen3_mlx_convert.fetching import byte_bars, fetch
 from qwen3_mlx_convert.folder import source_id
 from qwen3_mlx_convert.pipeline import LAYOUTS, ConvertReport, Preview, convert, preview
@@ -110,7 +112,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print tensors, sizes, room on the disk and peak memory, and write nothing",
+        help="print tensors, sizes, room on the disk and peak memory; write nothing, and "
+        "download nothing: of a model that is not here, from its published sizes",
     )
     parser.add_argument(
         "-o",
@@ -128,12 +131,10 @@ def run(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     if args.output is not None and not journal_of(args.output).exists():
         refuse_existing(args.output)  # before a download of many gigabytes
-    source = fetch(args.source, source=True)
-    target = args.output or _default_target(source, recipe, args.calibrate)
     if args.dry_run:
-        forecast = preview(source, target, recipe, args.force, args.calibrate is not None)
-        print(_forecast(forecast, target))
-        return 0 if forecast.fits else 2
+        return _dry_run(args, recipe)
+    source = fetch(args.source, source=True)
+    target = args.output or _default_target(source_id(source), recipe, args.calibrate)
     with _listener() as listener, _say_how_to_go_on(), keep_awake():
         report = convert(
             source, target, bits=recipe.bits, group_size=recipe.group_size, mode=recipe.mode,
@@ -155,6 +156,21 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return replace(recipe, group_size=args.group_size)
 
 
+def _dry_run(args: argparse.Namespace, recipe: Recipe) -> int:
+    """Print what would be written. Nothing is, and nothing is downloaded."""
+    source, calibrates = hub.find(args.source, source=True), args.calibrate is not None
+    if source is not None:
+        target = args.output or _default_target(source_id(source), recipe, args.calibrate)
+        forecast = preview(source, target, recipe, args.force, calibrates)
+        print(_forecast(forecast, target))
+        return 0 if forecast.fits else 2
+    entry = known(args.source)
+    target = args.output or _default_target(entry.hub_id, recipe, args.calibrate)
+    absent = preview_absent(entry, target, recipe, calibrates)
+    print(f"{_forecast(absent.forecast, target)}\n{absent.words}")
+    return 0 if absent.fits else 2
+
+
 def _forecast(forecast: Preview, target: Path) -> str:
     """Every tensor that would be written, and the sums."""
     lines = [
@@ -174,10 +190,10 @@ def _forecast(forecast: Preview, target: Path) -> str:
     return "\n".join(lines)
 
 
-def _default_target(source: Path, recipe: Recipe, calibrate: str | None) -> Path:
+def _default_target(model: str, recipe: Recipe, calibrate: str | None) -> Path:
     """NAME-q4 in the current folder."""
     end = "" if calibrate is None else "-calibrated"
-    return Path(f"{source_id(source).rpartition('/')[2]}-{recipe.name}{end}")
+    return Path(f"{model.rpartition('/')[2]}-{recipe.name}{end}")
 
 
 def _summary(report: ConvertReport) -> str:

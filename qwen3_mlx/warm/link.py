@@ -160,13 +160,17 @@ class Stream:
         """End the thought within one token, and answer from what has been thought."""
         self._tell("answer_now")
 
+    def think_more(self, minimum: int) -> None:
+        """Hold the thought open until it has so many tokens; at most as many as the context."""
+        self._tell("think_more", minimum=minimum)
+
     def close(self) -> None:
         """Give the answer up."""
         self._frames.close()
 
-    def _tell(self, do: str) -> None:
+    def _tell(self, do: str, **more: int) -> None:
         with suppress(OSError):  # it has ended by itself, which the reading side tells
-            self._frames.send({"do": do})
+            self._frames.send({"do": do, **more})
 
 
 def _call(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qwen3_mlx import hub
 from qwen3_mlx.asking import Asking
-from qwen3_mlx.errors import AgentGoneError, EngineError
-from qwen3_mlx.events import Failed, Loading, TextDelta
+from qwen3_mlx.chat import ThoughtMemory
+from qwen3_mlx.errors import AgentGoneError, EngineError, OptionError
+from qwen3_mlx.events import Done, Failed, Loading, TextDelta
 from qwen3_mlx.interface import Generation, Message, ModelInfo
+from qwen3_mlx.loading import Parts, read_parts
+from qwen3_mlx.memory import Plan
 from qwen3_mlx.reading import Reading
 from qwen3_mlx.tools.functions import AnyTool, tools_of
 from qwen3_mlx.warm import link
@@ -47,18 +52,37 @@ def warm_model(
         if message is not None and message.get("event") == "Failed":
             raise link.error_of(message["error"])
         return None
-    return WarmModel(name, load, made(ModelInfo, message["info"]))
+    can_hold, plan = made(bool, message.get("can_hold")), _plan_of(message.get("plan"))
+    return WarmModel(name, load, made(ModelInfo, message["info"]), plan=plan, can_hold=can_hold)
 
 
 class WarmModel(Asking):
-    """A model at the agent. Whatever the agent does not do is done by one that is loaded here.
+    """A model at the agent, used in the place of a `Qwen3`; `qwen3_mlx.load` makes it.
 
-    It is used in the place of a `Qwen3`; `qwen3_mlx.load` makes it.
+    Prompts and token ids are made here, without any weights. Only what neither can do, such as
+    `logits`, is done by a model that is loaded here too.
+
+    Args:
+        name: as for `qwen3_mlx.load`.
+        load: the arguments of `load`.
+        info: what the agent says of its model.
+        plan: and of the memory that it takes.
+        can_hold: whether the end of a thought is a token that can be refused.
     """
 
-    def __init__(self, name: str, load: Mapping[str, Any], info: ModelInfo) -> None:
+    def __init__(
+        self,
+        name: str,
+        load: Mapping[str, Any],
+        info: ModelInfo,
+        *,
+        plan: Plan | None = None,
+        can_hold: bool = True,
+    ) -> None:
         super().__init__()
-        self.info = info
+        self.info, self.plan, self.thoughts = info, plan, ThoughtMemory()
+        self._can_hold = can_hold
+        self._parts: Parts | None = None
         self._name = name
         self._load = {key: value for key, value in load.items() if value is not None}
         self._local: Qwen3 | None = None
@@ -70,6 +94,8 @@ class WarmModel(Asking):
         Raises:
             Qwen3Error: the model does not take the question.
         """
+        if not isinstance(prompt, str):
+            prompt = self.thoughts.restore(prompt)
         if self._local is None:
             tools = [tool.schema for tool in tools_of(wishes.get("tools") or ())]
             given = {**wishes, "tools": tools or None}
@@ -78,7 +104,9 @@ class WarmModel(Asking):
                 stated["stop"] = [stated["stop"]]
             stream = link.ask(self._name, self._load, plain(prompt), stated, note=_log.warning)
             if stream is not None:
-                generation = WarmGeneration(stream)
+                can_hold = self._can_hold and not wishes.get("raw")
+                longest = self.info.context if can_hold else 0
+                generation = WarmGeneration(stream, longest, self.thoughts.remember)
                 self._watch(generation)
                 return generation
         return self._here("the agent does not answer").stream(prompt, **wishes)
@@ -90,13 +118,35 @@ class WarmModel(Asking):
         tools: Sequence[AnyTool] = (),
     ) -> None:
         """Have the agent read a conversation while it has nothing else to do."""
+        told = self.thoughts.restore(messages)
         if self._local is not None:
-            self._local.prepare(messages, system, tools)
+            self._local.prepare(told, system, tools)
             return
-        asked: dict[str, Any] = {"messages": plain(messages), "system": system}
+        asked: dict[str, Any] = {"messages": plain(told), "system": system}
         if tools:
             asked["tools"] = [plain(tool.schema) for tool in tools_of(tools)]
         link.tell({"do": "prepare", **link.wanted(self._name, self._load), **asked})
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> str:
+        """The exact prompt text that the model would read for these messages.
+
+        Raises:
+            PromptError: the messages are malformed, or the model has no chat template.
+        """
+        return self._folder().template.render(messages, tools=tools, thinking=thinking)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; control tokens that it spells become control tokens."""
+        return self._folder().tokenizer.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._folder().tokenizer.decode(ids)
 
     def close(self) -> None:
         """End what runs, and free what was loaded here; the agent keeps its own."""
@@ -119,6 +169,13 @@ class WarmModel(Asking):
             raise AttributeError(f"a model has no {name!r}")
         return getattr(self._here(f"the agent does not do {name!r}"), name)
 
+    def _folder(self) -> Parts:
+        """Everything of the model but its weights."""
+        with self._loading:
+            if self._parts is None:
+                self._parts = read_parts(hub.resolve(self._name))
+            return self._parts
+
     def _here(self, why: str) -> Qwen3:
         with self._loading:
             if self._local is None:
@@ -130,11 +187,22 @@ class WarmModel(Asking):
 
 
 class WarmGeneration(Reading):
-    """A running answer at the agent, read by a thread of its own as fast as it comes."""
+    """A running answer at the agent, read by a thread of its own as fast as it comes.
 
-    def __init__(self, stream: link.Stream) -> None:
+    Args:
+        stream: the answer.
+        longest: the most tokens of a thought; 0 where none can be held open.
+        remember: told the ids of the calls and the thought that led to them.
+    """
+
+    def __init__(
+        self,
+        stream: link.Stream,
+        longest: int,
+        remember: Callable[[Sequence[str], str], None],
+    ) -> None:
         super().__init__()
-        self._stream = stream
+        self._stream, self._longest, self._remember = stream, longest, remember
         threading.Thread(target=self._read, name="warm answer", daemon=True).start()
 
     def cancel(self) -> None:
@@ -147,6 +215,17 @@ class WarmGeneration(Reading):
         if not self._over:
             self._stream.answer_now()
 
+    def think_more(self, minimum: int) -> None:
+        """Do not let the model end its thought before it has this many tokens in all.
+
+        Raises:
+            OptionError: the thought of this answer has no such token as `</think>`.
+        """
+        if not self._longest:
+            raise OptionError("this answer has no thought that could be held open")
+        if not self._over:
+            self._stream.think_more(max(0, min(int(minimum), self._longest)))
+
     def _read(self) -> None:
         """On the thread: events into the mailbox, the last of them whatever happens."""
         said: list[str] = []
@@ -155,8 +234,20 @@ class WarmGeneration(Reading):
                 event = event_of(message)
                 if isinstance(event, TextDelta):
                     said.append(event.text)
+                if isinstance(event, Done):
+                    calls = [call.id for call in event.reply.tool_calls]
+                    self._remember(calls, event.reply.thinking)
                 self._events.put(event)
         except Exception as error:
             known = error if isinstance(error, AgentGoneError) else EngineError(repr(error))
             self._events.put(Failed(known, kept="".join(said)))
         self._finish()
+
+
+def _plan_of(told: Any) -> Plan | None:
+    """A plan as the agent tells it; JSON has made texts of the layers' numbers."""
+    if told is None:
+        return None
+    plan: Plan = made(Plan, told)
+    slots, sizes = ({int(k): v for k, v in m.items()} for m in (plan.slots, plan.slot_bytes))
+    return replace(plan, slots=slots, slot_bytes=sizes)

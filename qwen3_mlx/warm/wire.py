@@ -3,14 +3,15 @@
 The length is big-endian and at most `MAX_FRAME`, so no one can make the other side keep more.
 A conversation is one connection:
 
-    client: {"hello": {"protocol": 1, "version": "0.1.0"}}  {"do": "ask", …}
-    agent:  {"hello": {"protocol": 1, "version": …, "pid": …}}
+    client: {"hello": {"protocol": 2, "version": "0.1.0"}}  {"do": "ask", …}
+    agent:  {"hello": {"protocol": 2, "version": …, "pid": …}}
             {"event": "TextDelta", "text": …, "tokens": …} … {"event": "Done", "reply": {…}}
          or {"refused": {"why": "model", "text": …}}
 
-While an answer runs, the client may send {"do": "cancel"} and {"do": "answer_now"}; a client
-that goes away cancels too. The other things to do are "holds", "info", "prepare", "status",
-"stop" and "restart". The hello, "stop" and "restart" are the same in every version.
+While an answer runs, the client may send {"do": "cancel"}, {"do": "answer_now"} and {"do":
+"think_more", "minimum": N}, N from 0 to the context; a client that goes away cancels too, and so
+does one that sends anything else. The other things to do are "holds", "info", "prepare",
+"status", "stop" and "restart". The hello, "stop" and "restart" are the same in every version.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # typing takes 3 ms to import
 
 __all__ = ["MAX_FRAME", "PROTOCOL", "Frames", "WireError", "pack"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME = 16 << 20
 _HEAD = 4
 

@@ -194,6 +194,25 @@ def test_a_client_that_leaves_cancels_its_answer() -> None:
     assert descriptors() <= before
 
 
+@pytest.mark.parametrize("minimum", [-1, 32_769, 10**30, 3.0, True, "3", None, [3]])
+def test_a_minimum_that_is_none_ends_the_answer_and_is_logged(minimum: Any) -> None:
+    lines: list[str] = []
+    with agent([Answer("a b c", pause_after=1), "fine"], log=lines.append) as server:
+        connection = raw()
+        connection.sendall(pack(HELLO) + pack(ASK))
+        until(lambda: server.facts()["running"] == 1)
+        connection.sendall(pack({"do": "think_more", "minimum": minimum}))
+        frames, reasons = Frames(connection), list[Any]()
+        while (message := frames.read()) is not None:
+            reasons += [message["reply"]["finish_reason"]] if "reply" in message else []
+        frames.close()
+        assert texts("hi") == "fine"
+    assert reasons == ["cancelled"]
+    assert [line for line in lines if line.startswith("malformed")] == [
+        "malformed: think_more takes a number from 0 to 32,768"
+    ]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -476,7 +495,9 @@ def test_the_library_uses_the_agent_by_itself(caplog: pytest.LogCaptureFixture) 
             assert model.info == server.model.info
             model.prepare([{"role": "user", "content": "hi"}])
             assert not caplog.records
-            assert model.encode("hi")  # only a model of one's own does this
+            ids = model.encode("hi")
+            assert not caplog.records
+            assert len(model.logits(ids)) == len(ids)  # only a model of one's own does this
             assert "in this process too" in caplog.text
         with qwen3_mlx.load("tiny", agent=False) as model:
             assert model.info.name == "tiny"

@@ -16,8 +16,12 @@ from typing import Any
 import pytest
 from agent_stand import agent, until, where_signal_is
 
+import qwen3_mlx
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.events import Prefill, ThinkingDelta
 from qwen3_mlx.testing import Answer
 from qwen3_mlx.warm import link, place
+from qwen3_mlx.warm.model import WarmModel
 from qwen3_mlx_app.cli import main
 
 CLI = [sys.executable, "-m", "qwen3_mlx_app.cli"]
@@ -78,6 +82,24 @@ def test_a_second_agent_says_that_there_is_one(capfd: pytest.CaptureFixture[str]
         assert "qwen3-mlx agent stop" in capfd.readouterr().err
 
 
+def test_a_thought_is_held_open_at_the_agent_too() -> None:
+    """As docs/thinking.md says of any model that `load` returns."""
+    with running(), qwen3_mlx.load("tiny") as model:
+        assert isinstance(model, WarmModel)
+        wishes: dict[str, Any] = {"loop_guard": False, "seed": 1, "max_tokens": 800}
+        generation = model.stream("What is 12 + 30?", min_thinking=100, **wishes)
+        events = iter(generation)
+        assert isinstance(next(each for each in events if not isinstance(each, Prefill)),
+                          ThinkingDelta)  # fmt: skip
+        generation.think_more(250)
+        reply = generation.result()
+        assert reply.usage.thinking_tokens >= 250
+        assert reply.finish_reason == "stop"
+        with pytest.raises(OptionError, match="no thought"):
+            model.stream("1 + 1 =", raw=True, max_tokens=1).think_more(3)
+        assert model._local is None
+
+
 def test_killed_clients_leave_nothing_behind() -> None:
     with running() as process:
         for _ in range(3):
@@ -114,7 +136,6 @@ def test_an_upgrade_restarts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy of the package is upgraded under a running agent."""
     import shutil
 
-    import qwen3_mlx
     import qwen3_mlx_app
 
     for package in (qwen3_mlx, qwen3_mlx_app):

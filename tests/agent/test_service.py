@@ -8,12 +8,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkpoints import write_checkpoint
+from hub_stand_in import Server, stand_in
 from stubs import stub
 
-from qwen3_mlx_app.agent import service
+from qwen3_mlx.errors import ModelNotFoundError
+from qwen3_mlx_app.agent import command, service
+from qwen3_mlx_app.agent.identity import Identity
 from qwen3_mlx_app.cli import main
 
 INSTALL = ["agent", "install", "-m", "tiny", "--idle", "60", "--context", "512"]
@@ -101,3 +106,63 @@ def test_dry_run_writes_nothing(
     assert main([*INSTALL, "--dry-run"]) == 0
     assert plistlib.loads(capsys.readouterr().out.encode())["Label"] == service.LABEL
     assert not (tmp_path / "user").exists()
+
+
+# A model that is not here.
+
+FAR = ["-m", "org/model"]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    source = write_checkpoint(tmp_path / "source", tokenizer=True)
+    with stand_in({"org/model": source}) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+def test_a_dry_run_downloads_nothing(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("org/model", "4b"):
+        assert main(["agent", "install", "-m", model, "--dry-run"]) == 0
+        out, err = capsys.readouterr()
+        assert model in out
+        assert f"{model} is not here: without --dry-run it is downloaded first\n" in err
+    assert main(["agent", "install", "-m", "5b", "--dry-run"]) == 2
+    with pytest.raises(ModelNotFoundError, match="`qwen3-mlx pull org/model` gets it"):
+        Identity("org/model", {})
+    assert server.requests == []
+    assert not (tmp_path / "hf").exists()
+
+
+def test_install_shows_the_download(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(service.sys, "platform", "linux")
+    stub(tmp_path / "bin", "systemctl")
+    assert main(["agent", "install", *FAR]) == 0
+    out, err = capsys.readouterr()
+    assert "model.safetensors is here\n" in err
+    assert "org/model will be warm at every login" in out
+    asked = len(server.requests)
+    assert main(["agent", "install", *FAR]) == 0
+    assert "is here" not in capsys.readouterr().err
+    assert len(server.requests) == asked
+
+
+def test_run_shows_the_download(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept: list[Identity] = []
+    monkeypatch.setattr(command, "_server", lambda args, identity: kept.append(identity))
+    assert main(["agent", "run", *FAR]) == 0
+    assert "model.safetensors is here\n" in capsys.readouterr().err
+    assert kept[0].name == "org/model"
+    assert (kept[0].folder / "model.safetensors").exists()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from agent_stand import agent
 
+import qwen3_mlx
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Timing
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx_app.tui.commands import COMMANDS
+from qwen3_mlx_app.tui.exchange import SavedChat, to_json
 from qwen3_mlx_app.tui.plain import PlainChat
 from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.store import Store
@@ -193,6 +197,36 @@ def test_a_list_of_chats_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     session = Session(lambda progress: FakeModel([]), store=store)
     assert PlainChat(session, io.StringIO("/chats\n/chats x"), sink).run() == 0
     assert sink.getvalue().count("note: Not done: no such table") == 2
+
+
+@pytest.mark.parametrize("title", ["", "empty"])
+def test_a_file_without_turns_is_refused(tmp_path: Path, title: str) -> None:
+    (tmp_path / "none.json").write_text(to_json(SavedChat(title)))
+    status, lines = chat(FakeModel(["one"]), f"/import {tmp_path / 'none.json'}\nhi\n")
+    assert status == 0
+    why = "was not imported: it is no chat that /export wrote (0 turns)"
+    assert f"note: {tmp_path / 'none.json'} {why}" in lines
+    assert "qwen3: one" in lines
+
+
+def test_a_system_prompt_is_kept_with_the_chat(tmp_path: Path) -> None:
+    session = Session(lambda progress: FakeModel(["a"]), store=Store(tmp_path / "chats.db"))
+    PlainChat(session, io.StringIO("hi\n/system Be kind.\n"), io.StringIO()).run()
+    with closing(Store(tmp_path / "chats.db")) as store:
+        [row] = store.chats()
+        assert store.chat(row.id)[:2] == ("hi", "Be kind.")
+
+
+def test_a_prompt_is_shown_without_a_second_model(caplog: pytest.LogCaptureFixture) -> None:
+    """Where an agent holds the model, none is loaded here."""
+    sink = io.StringIO()
+    with agent(load=lambda tell: qwen3_mlx.load("tiny", progress=tell, agent=False)):
+        options = ChatOptions(thinking=False, max_tokens=4)
+        session = Session(lambda progress: qwen3_mlx.load("tiny", progress=progress), options)
+        assert PlainChat(session, io.StringIO("hello\n/prompt hi\n"), sink).run() == 0
+    assert "<|im_start|>user\nhi<|im_end|>" in sink.getvalue()
+    assert re.search(r"The prompt · \d+ tokens", sink.getvalue())
+    assert caplog.text == ""
 
 
 def test_the_options_reach_the_model() -> None:

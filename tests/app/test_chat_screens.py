@@ -27,6 +27,7 @@ from textual.widgets import Input, Markdown, OptionList, Static, TextArea
 
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.exchange import SavedChat, to_json
 from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
@@ -323,6 +324,22 @@ async def test_export_and_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await wait_until(pilot, lambda: "no thought to end" in told(app))
         await say(app, "/continue")
         await wait_until(pilot, lambda: "nothing to continue" in told(app))
+
+
+@pytest.mark.parametrize("title", ["", "empty"])
+async def test_a_file_without_turns_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("none.json").write_text(to_json(SavedChat(title)))
+    app = stored_app(tmp_path / "chats.db", "one")
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "hi")
+        await say(app, "/import none.json")
+        await wait_until(pilot, lambda: "none.json was not imported" in shown(app, "NoticeLine"))
+        assert "(0 turns)" in shown(app, "NoticeLine")
+        assert [turn.answer for turn in app.session.state.turns] == ["one"]
 
 
 async def test_a_terminal_that_is_too_small_says_so() -> None:

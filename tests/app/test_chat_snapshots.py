@@ -26,6 +26,7 @@ from driving import (
     settled,
     wait_until,
 )
+from offers import offer
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 from textual.widgets._toast import Toast
@@ -37,7 +38,6 @@ from qwen3_mlx.tools.functions import Tool
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.app import ChatApp
 from qwen3_mlx_app.tui.downloads import Downloads
-from qwen3_mlx_app.tui.fitting import Candidate
 from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
@@ -239,13 +239,15 @@ def test_models(
     snap_compare: Compare, look: tuple[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [
-        Candidate("tiny", "tiny", 12_000_000, 3_000_000, "built in", here=True),
-        Candidate("Qwen3-4B-q4", "small", 2_263_000_000, 1_200_000_000, "4-bit", here=True),
-        Candidate("8b", "8b", 16_400_000_000, 1_200_000_000, "bf16", here=False),
-        Candidate("30b-a3b", "30b", 61_000_000_000, 800_000_000, "bf16", here=False),
+        offer("tiny", 16, 20 * 10**9),
+        offer("4b", 4, 20 * 10**9, name="Qwen3-4B-q4"),
+        offer("8b", 16, 20 * 10**9, here=False),
+        offer("32b", 16, 20 * 10**9, here=False),
+        offer("30b-a3b", 16, 20 * 10**9, here=False),
     ]
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished: models)
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda limit="": 18_000_000_000)
+    monkeypatch.setattr(
+        "qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished, limit: models
+    )
 
     async def steps(pilot: Pilot[None], app: ChatApp) -> None:
         await press(app, "ctrl+l")
@@ -259,12 +261,13 @@ def test_a_running_download(
     snap_compare: Compare, look: tuple[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [
-        Candidate("tiny", "tiny", 12_000_000, 3_000_000, "built in", here=True),
-        Candidate("8b", "8b", 16_400_000_000, 1_200_000_000, "bf16", here=False),
-        Candidate("30b-a3b", "30b", 61_000_000_000, 800_000_000, "bf16", here=False, partial=0.6),
+        offer("tiny", 16, 36 * 10**9),
+        offer("8b", 16, 36 * 10**9, here=False),
+        offer("30b-a3b", 16, 36 * 10**9, here=False, partial=0.6),
     ]
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished: models)
-    monkeypatch.setattr("qwen3_mlx_app.tui.fitting.usable_bytes", lambda limit="": 36_000_000_000)
+    monkeypatch.setattr(
+        "qwen3_mlx_app.tui.fitting.candidates", lambda local, unfinished, limit: models
+    )
     files = (
         FileState("model-00001-of-00003.safetensors", 4_000_000_000, 4_000_000_000, "there"),
         FileState("model-00002-of-00003.safetensors", 1_600_000_000, 8_000_000_000, "reading"),

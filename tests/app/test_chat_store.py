@@ -22,9 +22,10 @@ from qwen3_mlx_app.tui.exchange import (
     read_chat,
     to_json,
     to_markdown,
-    write_chat,
 )
+from qwen3_mlx_app.tui.keeping import Keeper
 from qwen3_mlx_app.tui.restoring import restored
+from qwen3_mlx_app.tui.state import ChatState
 from qwen3_mlx_app.tui.store import INTERRUPTED, SavedTurn, Store, StoreError
 
 
@@ -39,6 +40,14 @@ def filled(db: Store, question: str, answer: str = "fine", parent: int | None = 
     turn = db.add_turn(chat, parent, question, thinks=True)
     db.finish_turn(turn, SavedTurn("", answer=answer, finish="stop"))
     return chat
+
+
+def stored(db: Store, saved: SavedChat) -> int:
+    """The id of a chat that came from a file, as the app stores it."""
+    keeper = Keeper(ChatState(), db, clock=lambda: 0.0)
+    keeper.adopt(saved)
+    assert keeper.trouble == ""
+    return keeper.chat
 
 
 def a_dead_process() -> int:
@@ -235,10 +244,10 @@ def test_a_chat_goes_out_as_json_and_comes_back_with_every_branch() -> None:
         SavedTurn("left", 2, 1, answer="l", finish="cancelled"),
         SavedTurn("right", 3, 1, answer="r", finish="stop", thinks=False),
     ]
-    chat = write_chat(db, SavedChat("标题", "sys", 2, turns))
+    chat = stored(db, SavedChat("标题", "sys", 2, turns))
     saved = read_chat(db, chat)
     assert [turn.question for turn in saved.branch()] == ["q", "left"]
-    copy = read_chat(db, write_chat(db, from_json(to_json(saved))))
+    copy = read_chat(db, stored(db, from_json(to_json(saved))))
     assert [t.answer for t in copy.turns] == ["a", "l", "r"]
     assert [t.question for t in copy.branch()] == ["q", "left"]
     assert (copy.title, copy.system) == ("标题", "sys")
@@ -255,6 +264,8 @@ def test_a_chat_goes_out_as_json_and_comes_back_with_every_branch() -> None:
         ("[]", "no chat"),
         ('{"format": "qwen3-mlx chat", "version": 7}', "version is 7"),
         ('{"format": "qwen3-mlx chat", "version": 1}', "no list of turns"),
+        ('{"format": "qwen3-mlx chat", "version": 1, "turns": 3}', "no list of turns"),
+        ('{"format": "qwen3-mlx chat", "version": 1, "turns": []}', r"no chat .* \(0 turns\)"),
         ('{"format": "qwen3-mlx chat", "version": 1, "turns": [{}]}', "no question"),
         ('{"format": "qwen3-mlx chat", "version": 1, "turns": [{"question": "q"}]}', "no id"),
         (
@@ -296,5 +307,5 @@ def test_a_chat_from_anywhere_can_be_shown(
     assert saved.turns[0].question == "half ?"
     assert restored(saved.turns[0]).thought_tokens >= 0 or details["thought_tokens"]
     db = Store(":memory:")
-    write_chat(db, saved)
+    assert stored(db, saved)
     db.close()

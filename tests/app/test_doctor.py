@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_stand import agent
 
 from qwen3_mlx import hub
 from qwen3_mlx.errors import EngineError
@@ -180,3 +181,9 @@ def test_tiny_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("qwen3_mlx.load", fails, raising=False)
     assert looking.ask_tiny() == "EngineError: the engine stopped"
+
+
+def test_an_agent_does_not_answer_in_its_place() -> None:
+    with agent(lambda call: "I am another process.") as server:
+        assert looking.ask_tiny() == ""
+    assert server.model.calls == []

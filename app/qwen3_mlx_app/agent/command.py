@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     from qwen3_mlx_app.agent.identity import Identity
 
     _check_idle(args)
-    identity = Identity(options.chosen_model(args), options.memory(args))
+    identity = Identity(_fetched(options.chosen_model(args)), options.memory(args))
     server = _server(args, identity)
     if server is None:
         return 0
@@ -126,24 +126,45 @@ def _server(args: argparse.Namespace, identity: Any) -> Server | None:
 
 def _install(args: argparse.Namespace) -> int:
     from qwen3_mlx_app.agent import service
-    from qwen3_mlx_app.agent.identity import Identity
 
     _check_idle(args)
-    identity = Identity(link.key_of(options.chosen_model(args)), options.memory(args))
-    words = ["agent", "run", "-m", identity.name, "--idle", f"{args.idle:g}"]
-    for name, value in identity.load.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+    name = link.key_of(options.chosen_model(args))
+    words = ["agent", "run", "-m", name, "--idle", f"{args.idle:g}"]
+    for option, value in options.memory(args).items():
+        words += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
     if args.dry_run:
-        print(service.definition(words).decode(), end="")
-        print(f"to be written to {service.installed_at()}", file=sys.stderr)
-        return 0
+        return _show(name, words)
+    _fetched(name)  # now: what a service says, nobody sees
     facts = _facts()
     if facts is not None:  # of a terminal, or of another version; the service takes its place
         link.tell({"do": "stop"})
         _wait_for_end(facts["pid"])
     service.install(words)
-    print(f"installed {service.installed_at()}: {identity.name} will be warm at every login")
+    print(f"installed {service.installed_at()}: {name} will be warm at every login")
     return 0
+
+
+def _show(name: str, words: list[str]) -> int:
+    """Print what would be installed. Nothing is written, and nothing downloaded."""
+    from qwen3_mlx import hub
+    from qwen3_mlx_app.agent import service
+
+    if hub.find(name) is None:
+        print(f"{name} is not here: without --dry-run it is downloaded first", file=sys.stderr)
+    print(service.definition(words).decode(), end="")
+    print(f"to be written to {service.installed_at()}", file=sys.stderr)
+    return 0
+
+
+def _fetched(name: str) -> str:
+    """The same name, of a model that is here by now; a download shows its progress."""
+    from qwen3_mlx import hub
+
+    if hub.find(name) is None:
+        from qwen3_mlx_convert.fetching import fetch  # brings numpy and MLX
+
+        fetch(name)
+    return name
 
 
 def _status(args: argparse.Namespace) -> int:

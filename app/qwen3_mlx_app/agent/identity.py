@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_mlx import hub
-from qwen3_mlx.errors import Qwen3Error
+from qwen3_mlx.errors import ModelNotFoundError, Qwen3Error
 
 __all__ = ["Identity"]
 
@@ -17,20 +17,23 @@ _FILES = (".safetensors", ".json", ".jinja")
 
 
 class Identity:
-    """One model, as it was named and loaded.
+    """One model of this machine, as it was named and loaded. Nothing is downloaded for it.
 
     Args:
         name: as for `qwen3_mlx.load`.
         load: the arguments of `load` that were stated.
 
     Raises:
-        ModelNotFoundError: nothing has this name.
+        ModelNotFoundError: nothing has this name, or it is not here.
     """
 
     def __init__(self, name: str, load: Mapping[str, Any]) -> None:
         self.name = name
         self.load = {key: value for key, value in load.items() if value is not None}
-        self.folder = hub.resolve(name).resolve()
+        folder = hub.find(name)
+        if folder is None:
+            raise ModelNotFoundError(f"{name} is not here: `qwen3-mlx pull {name}` gets it")
+        self.folder = folder.resolve()
         # Looking into the hub's cache takes longer than a short answer.
         self._folder_of = lru_cache(maxsize=64)(_local_folder)
 

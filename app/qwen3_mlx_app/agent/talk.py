@@ -131,7 +131,8 @@ class Talk:
         asked = arguments(model.stream, {"prompt": wish.get("prompt"), **wishes})
         generation = model.stream(**asked)
         self._desk.began(generation)
-        watcher = threading.Thread(target=self._watch, args=(generation,), daemon=True)
+        watched = generation, model.info.context
+        watcher = threading.Thread(target=self._watch, args=watched, daemon=True)
         watcher.start()
         try:
             for event in generation:
@@ -147,20 +148,36 @@ class Talk:
             self._frames.hang_up()
             watcher.join()
 
-    def _watch(self, generation: Generation) -> None:
+    def _watch(self, generation: Generation, context: int) -> None:
         """Hear what the client says while its answer runs; one that leaves cancels."""
         try:
             while (message := self._frames.read(patient=True)) is not None:
-                if message.get("do") == "answer_now":
-                    generation.answer_now()
-                else:
-                    generation.cancel()
-        except (WireError, OSError):
+                self._hear(message, generation, context)
+        except (WireError, OptionError) as error:
+            self._desk.log(f"malformed: {error}")
+        except OSError:
             pass
         generation.cancel()
 
+    def _hear(self, message: Mapping[str, Any], generation: Generation, context: int) -> None:
+        match message.get("do"):
+            case "answer_now":
+                generation.answer_now()
+            case "think_more":
+                minimum = message.get("minimum")
+                if type(minimum) is not int or not 0 <= minimum <= context:
+                    raise WireError(f"think_more takes a number from 0 to {context:,}")
+                think_more = getattr(generation, "think_more", None)  # scripted ones have none
+                if think_more is not None:
+                    think_more(minimum)
+            case _:
+                generation.cancel()
+
     def _info(self, model: ChatModel, wish: Mapping[str, Any]) -> None:
-        self._frames.send({"info": plain(model.info)})
+        """The model's description, its plan, and whether its thoughts can be held open."""
+        can_hold = model.info.can_think and len(model.encode("</think>")) == 1
+        about = {"info": model.info, "plan": getattr(model, "plan", None), "can_hold": can_hold}
+        self._frames.send(plain(about))
 
     def _prepare(self, model: ChatModel, wish: Mapping[str, Any]) -> None:
         prepare = getattr(model, "prepare", None)

@@ -137,11 +137,11 @@ def low_power(text: str) -> bool:
 
 
 def ask_tiny() -> str:
-    """Load the embedded model and let it answer; what went wrong, or ""."""
+    """Load the embedded model here, whatever an agent holds, and let it answer; what went wrong."""
     try:
         import qwen3_mlx
 
-        with qwen3_mlx.load("tiny") as model:
+        with qwen3_mlx.load("tiny", agent=False) as model:
             greedy = qwen3_mlx.Sampling(temperature=0)
             reply = model.ask("hello", sampling=greedy, max_tokens=8, thinking=False)
     except Exception as error:  # whatever is broken here is what the doctor is asked about

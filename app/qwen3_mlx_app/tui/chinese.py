@@ -330,15 +330,15 @@ WORDS: dict[str, str] = {
     # Downloads
     "streams experts": "专家在磁盘",
     "It needs more memory than there is.": "需要的内存超过可用。",
-    "All of it needs {needed}; experts stay on disk, from {least} on.": (
-        "全部需要 {needed}；专家留在磁盘上，{least} 起可用。"
+    "All of it needs {needed}; all but {share:.0%} of the experts stay on disk.": (
+        "全部需要 {needed}；{share:.0%} 的专家在内存中，其余留在磁盘上。"
     ),
     "It is on its way; ␣ pauses it.": "正在下载；␣ 暂停。",
     "You can go on chatting; ␣ pauses it.": "可以继续聊天；␣ 暂停。",
     "Paused; what came is kept. ⏎ goes on.": "已暂停，已下载的部分会保留。⏎ 继续。",
     "Pause": "暂停",
     "paused": "已暂停",
-    "paused at {share:.0%}": "已暂停 {share:.0%}",
+    "paused, {share:.0%}": "已暂停 {share:.0%}",
     "broke off": "中断",
     "goes on": "继续",
     "connecting…": "连接中…",

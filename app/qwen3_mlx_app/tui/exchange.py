@@ -20,7 +20,6 @@ __all__ = [
     "read_chat",
     "to_json",
     "to_markdown",
-    "write_chat",
 ]
 
 _FORMAT = "qwen3-mlx chat"
@@ -55,13 +54,6 @@ def read_chat(store: Store, chat: int) -> SavedChat:
     """A chat from the database."""
     title, system, leaf = store.chat(chat)
     return SavedChat(title, system, leaf, store.turns(chat))
-
-
-def write_chat(store: Store, saved: SavedChat) -> int:
-    """A new chat in the database with all the branches of `saved`; its id."""
-    chat = store.new_chat(saved.title, saved.system)
-    store.add_all(chat, saved.turns, saved.leaf)
-    return chat
 
 
 def free_name(name: str) -> Path:
@@ -127,6 +119,8 @@ def from_json(text: str) -> SavedChat:
     turns = value.get("turns")
     if not isinstance(turns, list):
         raise ChatFileError(t("it has no list of turns"))
+    if not turns:  # there would be nothing to show or to store
+        raise ChatFileError(f"{t('it is no chat that /export wrote')} ({t('{n} turns', n=0)})")
     known: set[int] = set()
     read = [_turn(item, known) for item in turns]
     leaf, system = value.get("leaf"), value.get("system")

@@ -1,102 +1,85 @@
-"""Does a model fit? Weights and KV cache against the memory that a program may use."""
+"""The models that the chat offers, each with the verdict that `qwen3-mlx fit` gives."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from qwen3_mlx.catalogue import active_params, entries, quantized_bytes, total_params
-from qwen3_mlx.checkpoint import open_checkpoint
+from qwen3_mlx import hub
+from qwen3_mlx.catalogue import entries
 from qwen3_mlx.errors import Qwen3Error
-from qwen3_mlx.fit import OUTSIDE_BYTES, Verdict, verdict
-from qwen3_mlx.machines import this_machine
+from qwen3_mlx.fit import Fit
+from qwen3_mlx.machines import Machine, this_machine
 from qwen3_mlx.memory import parse_bytes
-from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx_app.fit_subjects import Subject, judge, planned, stored
 
-__all__ = ["Candidate", "candidates", "usable_bytes"]
-
-#: The chat that is reckoned with, in tokens, and what Python and the work need beside it.
-CHAT_TOKENS = 8192
-OVERHEAD_BYTES = OUTSIDE_BYTES + 200_000_000
+__all__ = ["Candidate", "candidate", "candidates"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model that can be chosen. `load_name` is what to pass to the loader.
 
-    `least_bytes` is what it takes with its experts on disk, 0 where it has none or is not in
-    a form that can be streamed; `partial` the share of a download that is here.
+    `stored` says how its weights are kept, `judged` whether it fits; `partial` is the share of
+    a download that is here.
     """
 
     name: str
     load_name: str
-    weight_bytes: int
-    kv_bytes: int
     stored: str
+    weight_bytes: int
+    judged: Fit
     here: bool
-    least_bytes: int = 0
     partial: float = 0.0
-
-    def verdict(self, usable: int) -> Verdict:
-        """One of "fits", "tight", "streams experts" and "too big"."""
-        says = verdict(self.needed_bytes, usable)
-        streams = says == "too big" and 0 < self.least_bytes <= usable
-        return "streams experts" if streams else says
-
-    @property
-    def needed_bytes(self) -> int:
-        """What it takes to chat with it."""
-        return self.weight_bytes + self.kv_bytes + OVERHEAD_BYTES
-
-
-def usable_bytes(limit: str = "") -> int:
-    """The memory that a model may take on this computer, and under a limit such as "10GB"."""
-    usable = this_machine().usable_bytes
-    return min(usable, parse_bytes(limit)) if limit else usable
 
 
 def candidates(
-    local: Iterable[tuple[str, Path]], unfinished: Iterable[tuple[str, int, int]] = ()
+    local: Iterable[tuple[str, Path]],
+    unfinished: Iterable[tuple[str, int, int]] = (),
+    limit: str = "",
+    machine: Machine | None = None,
 ) -> list[Candidate]:
-    """The models on this machine, then the ones of the catalogue that must be downloaded."""
+    """The models on this machine, then the ones of the catalogue that must be downloaded.
+
+    Args:
+        local: names and folders. What cannot be used cannot be chosen, and is left out.
+        unfinished: downloads on the way: hub id, bytes that are here, bytes in all.
+        limit: the most memory that a model may take, such as "10GB"; "" is no limit.
+        machine: where they would run; by default this computer.
+    """
+    machine, most = machine or this_machine(), parse_bytes(limit) if limit else None
     begun = {hub_id.lower(): done / total for hub_id, done, total in unfinished if total}
-    here = [found for name, path in local if (found := _local(name, path)) is not None]
-    known = {candidate.name.lower() for candidate in here}
+    folders = [("tiny", hub.resolve("tiny")), *local]
+    here = [found for name, folder in folders if (found := _stored(name, folder)) is not None]
+    known = {subject.name.lower() for subject in here}
+    models = [candidate(subject, machine, most) for subject in here]
     for entry in entries():
-        if entry.name == "tiny":
-            here.insert(0, _known(entry.name, entry.config, here=True, stored="built in"))
-        elif entry.hub_id.lower() not in known:
-            known_one = _known(entry.name, entry.config, here=False, stored="bf16")
-            here.append(replace(known_one, partial=begun.get(entry.hub_id.lower(), 0.0)))
-    return here
+        hub_id = entry.hub_id.lower()
+        if hub_id and hub_id not in known:  # it comes as it is published
+            subject = planned(entry.name, entry.config, 16)
+            models.append(candidate(subject, machine, most, begun.get(hub_id, 0.0)))
+    return models
 
 
-def _local(name: str, path: Path) -> Candidate | None:
-    """A folder that is whole; one that is not cannot be chosen."""
+def candidate(
+    subject: Subject, machine: Machine, limit: int | None = None, partial: float = 0.0
+) -> Candidate:
+    """A model held against a machine, of which it may take at most `limit` bytes."""
+    folder, built_in = subject.folder, subject.folder == hub.resolve("tiny")
+    return Candidate(
+        name=subject.name,
+        load_name=subject.name if folder is None or built_in else str(folder),
+        stored="built in" if built_in else subject.stored,
+        weight_bytes=subject.weight_bytes,
+        judged=judge(subject, machine, None, limit=limit),
+        here=folder is not None,
+        partial=partial,
+    )
+
+
+def _stored(name: str, folder: Path) -> Subject | None:
     try:
-        checkpoint = open_checkpoint(path)
-        config = ModelConfig.from_dict(checkpoint.config)
+        return stored(name, folder)
     except (Qwen3Error, OSError):
         return None
-    bits = config.quantization.bits if config.quantization is not None else 16
-    return Candidate(
-        name, str(path), checkpoint.weight_bytes, _kv(config), f"{bits}-bit", here=True,
-        least_bytes=_least(config, checkpoint.weight_bytes),
-    )  # fmt: skip
-
-
-def _least(config: ModelConfig, weight_bytes: int) -> int:
-    """With the experts on disk but for a fifth of them, which is where streaming is pleasant."""
-    if not config.experts:
-        return 0
-    trunk = weight_bytes * active_params(config) // total_params(config)
-    return trunk + weight_bytes // 5 + _kv(config) + OVERHEAD_BYTES
-
-
-def _known(name: str, config: ModelConfig, *, here: bool, stored: str) -> Candidate:
-    return Candidate(name, name, quantized_bytes(config, None), _kv(config), stored, here)
-
-
-def _kv(config: ModelConfig) -> int:
-    return min(CHAT_TOKENS, config.max_positions) * config.kv_bytes_per_token()

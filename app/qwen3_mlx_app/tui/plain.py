@@ -315,6 +315,7 @@ class PlainChat:
     def set_system(self, text: str) -> None:
         """The system prompt of the messages to come."""
         self.state.system = text or None
+        self.session.keeper.system_changed()
         removed = t("The system prompt is removed.")
         self._note(t("System prompt: {text}", text=text) if text else removed)
 

@@ -79,9 +79,12 @@ class Choices(TurnActions):
         if not self._watching:
             self._watching = True
             self.set_interval(_FETCH_TICK_SECONDS, self._watch_downloads, name="downloads")
-        models = fitting.candidates(hub.local_models(), pulling.unfinished(hub.cache_dir()))
-        usable = fitting.usable_bytes(self.world.settings.memory_limit)
-        screen = ModelsScreen(models, usable, self._load_name, self.world.downloads)
+        models = fitting.candidates(
+            hub.local_models(),
+            pulling.unfinished(hub.cache_dir()),
+            self.world.settings.memory_limit,
+        )
+        screen = ModelsScreen(models, self._load_name, self.world.downloads)
         self.app.push_screen(screen, self._switch_model)
 
     def _watch_downloads(self) -> None:
@@ -109,13 +112,12 @@ class Choices(TurnActions):
         self.call_later(self.sync)
 
     def _memory(self, model: Candidate) -> dict[str, Any]:
-        """The settings' wishes; experts that do not fit need a limit to stay on disk."""
-        from qwen3_mlx_app.tui import fitting
-
+        """The settings' wishes. A limit beyond what the machine has left becomes what it has;
+        where there is none, `load` leaves on disk what does not fit.
+        """
         wishes = self.world.settings.memory()
-        usable = fitting.usable_bytes(self.world.settings.memory_limit)
-        if model.verdict(usable) == "streams experts":
-            wishes["memory_limit"] = usable
+        if "memory_limit" in wishes and model.judged.verdict == "streams experts":
+            wishes["memory_limit"] = model.judged.plan.limit
         return wishes
 
     def restart(self) -> None:
@@ -149,27 +151,42 @@ class Choices(TurnActions):
                 self.notify(t("Settings are not kept: {why}", why=error), timeout=4)
 
     def _change(self, settings: Settings) -> None:
-        """Use the settings from now on, and keep them."""
+        """Keep the settings, and use from now on what is new in them.
+
+        All else stays as the command line and the chat have it.
+        """
         before = self.world.settings
         self._use(settings)
         if settings.language != before.language:
             language.use(settings.language)
         if settings.keys != before.keys:
             self.app.set_keymap(keymap.use(settings.keys))
-        self.app.theme = LIGHT.name if settings.theme == "light" else DARK.name
-        self.state.view = next(view for view in VIEWS if view == settings.thoughts)
-        self.session.set_thinking(settings.thinking)
-        self.state.budget = settings.budget or None
-        if settings.system != before.system:
-            self.state.system = settings.system or None
-            self.session.keeper.system_changed()
-        self.session.options = replace(
-            self.session.options,
-            sampling=settings.sampling(),
-            max_tokens=settings.max_tokens or None,
-        )
+        if settings.theme != before.theme:
+            self.app.theme = LIGHT.name if settings.theme == "light" else DARK.name
+        if settings.thoughts != before.thoughts:
+            self.state.view = next(view for view in VIEWS if view == settings.thoughts)
+        self._change_asking(settings, before)
         if settings.memory() != before.memory() and self.world.loader is not None:
             self.session.load_with(self.world.loader(self._load_name, settings.memory()))
             self.notify(t("For the next load: /restart loads the model anew."), timeout=4)
         self.refresh_bindings()
         self.call_later(self.sync)
+
+    def _change_asking(self, settings: Settings, before: Settings) -> None:
+        """What is new for the questions to come."""
+        if settings.thinking != before.thinking:
+            self.session.set_thinking(settings.thinking)
+        if settings.budget != before.budget:
+            self.state.budget = settings.budget or None
+        if settings.system != before.system:
+            self.state.system = settings.system or None
+            self.session.keeper.system_changed()
+        options = self.session.options
+        sampling, most = options.sampling, options.max_tokens
+        if settings.preset != before.preset:
+            sampling = settings.sampling()
+        elif settings.temperature != before.temperature:
+            sampling = replace(sampling, temperature=settings.sampling().temperature)
+        if settings.max_tokens != before.max_tokens:
+            most = settings.max_tokens or None
+        self.session.options = replace(options, sampling=sampling, max_tokens=most)

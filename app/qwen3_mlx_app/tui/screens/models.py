@@ -15,10 +15,11 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from qwen3_mlx.fit import Fit
 from qwen3_mlx.pulling import FileState
 from qwen3_mlx_app.tui.describe import describe
 from qwen3_mlx_app.tui.downloads import Downloads, Fetching
-from qwen3_mlx_app.tui.fitting import OVERHEAD_BYTES, Candidate
+from qwen3_mlx_app.tui.fitting import Candidate
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.text import gigabytes, meter, one_line, seconds
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
@@ -45,12 +46,10 @@ class ModelsScreen(ModalScreen[Candidate | None]):
         Binding("escape,ctrl+l,q", "back", "Back", key_display="esc"),
     ]
 
-    def __init__(
-        self, models: Sequence[Candidate], usable: int, current: str, downloads: Downloads
-    ) -> None:
+    def __init__(self, models: Sequence[Candidate], current: str, downloads: Downloads) -> None:
         super().__init__()
-        self._models, self._usable, self._current = list(models), usable, current
-        self._downloads = downloads
+        self._models, self._current, self._downloads = list(models), current, downloads
+        self._usable = max(0, self._models[0].judged.usable_bytes)  # the same for all
         self._asked: str | None = None
 
     def compose(self) -> ComposeResult:
@@ -82,7 +81,7 @@ class ModelsScreen(ModalScreen[Candidate | None]):
 
     def _line(self, model: Candidate) -> Content:
         """Name, size, a bar, the verdict; while it comes, how far it is."""
-        room = 26 if self.app.size.width >= 84 else 18
+        room, cells = (26, 10) if self.app.size.width >= 92 else (16, 5)
         head = Content.assemble(
             ("● " if model.load_name == self._current else "  ", "$primary"),
             (one_line(model.name, room).ljust(room), "bold" if model.here else ""),
@@ -90,12 +89,12 @@ class ModelsScreen(ModalScreen[Candidate | None]):
         )
         fetching = self._downloads.of(model.load_name)
         if fetching is not None and fetching.phase != "done":
-            return head + _progress(fetching)
-        says = model.verdict(self._usable)
-        filled, empty = meter(model.needed_bytes / self._usable, 10)
+            return head + _progress(fetching, cells)
+        says, needed = model.judged.verdict, model.judged.needed_bytes
+        filled, empty = meter(needed / self._usable if self._usable else 1.0, cells)
         where = t(model.stored) if model.here else t("download")
         if model.partial:
-            where = t("paused at {share:.0%}", share=model.partial)
+            where = t("paused, {share:.0%}", share=model.partial)
         return head + Content.assemble(
             (filled + empty, f"{_COLOURS[says]} on $panel"),
             (f" {t(says)}", _COLOURS[says]),
@@ -145,18 +144,8 @@ class ModelsScreen(ModalScreen[Candidate | None]):
     @on(OptionList.OptionHighlighted)
     def explain(self) -> None:
         """The arithmetic of the line at the cursor."""
-        model, self._asked = self._chosen, None
-        text = t(
-            "weights {weights} + KV cache {kv} + work {work} = {needed} of {usable}",
-            weights=gigabytes(model.weight_bytes), kv=gigabytes(model.kv_bytes),
-            work=gigabytes(OVERHEAD_BYTES), needed=gigabytes(model.needed_bytes),
-            usable=gigabytes(self._usable),
-        )  # fmt: skip
-        if model.verdict(self._usable) == "streams experts":
-            text = t(
-                "All of it needs {needed}; experts stay on disk, from {least} on.",
-                needed=gigabytes(model.needed_bytes), least=gigabytes(model.least_bytes),
-            )  # fmt: skip
+        self._asked = None
+        text = _arithmetic(self._chosen.judged)
         fetching = self._fetching
         if fetching is not None and fetching.error is not None:
             self._say(describe(fetching.error), "$text-error")
@@ -181,7 +170,7 @@ class ModelsScreen(ModalScreen[Candidate | None]):
             else:
                 self._start(model)
             return
-        too_big = model.verdict(self._usable) == "too big"
+        too_big = model.judged.verdict == "too big"
         if self._asked != model.load_name and (too_big or not model.here):
             self._asked = model.load_name
             size = gigabytes(model.weight_bytes)
@@ -214,11 +203,28 @@ class ModelsScreen(ModalScreen[Candidate | None]):
         self.query_one("#word", Static).update(Content.styled(text, colour))
 
 
-def _progress(fetching: Fetching) -> Content:
+def _arithmetic(judged: Fit) -> str:
+    """Where the verdict comes from."""
+    plan, needed = judged.plan, gigabytes(judged.needed_bytes)
+    if judged.verdict == "streams experts":
+        return t(
+            "All of it needs {needed}; all but {share:.0%} of the experts stay on disk.",
+            needed=needed, share=plan.resident_fraction,
+        )  # fmt: skip
+    weights = plan.trunk_bytes + plan.slots_bytes
+    return t(
+        "weights {weights} + KV cache {kv} + work {work} = {needed} of {usable}",
+        weights=gigabytes(weights), kv=gigabytes(plan.kv_bytes),
+        work=gigabytes(judged.needed_bytes - weights - plan.kv_bytes), needed=needed,
+        usable=gigabytes(max(0, judged.usable_bytes)),
+    )  # fmt: skip
+
+
+def _progress(fetching: Fetching, cells: int) -> Content:
     """`████▏     41% · 12 MB/s · 3m 10s`, or how it ended."""
     state = fetching.state
     share = state.done / state.total if state is not None and state.total else 0.0
-    filled, empty = meter(share, 10)
+    filled, empty = meter(share, cells)
     colour = {"failed": "$error", "paused": "$warning"}.get(fetching.phase, "$primary")
     bar = Content.assemble((filled + empty, f"{colour} on $panel"), (f" {share:4.0%}", colour))
     if fetching.phase == "failed":
