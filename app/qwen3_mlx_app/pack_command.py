@@ -27,7 +27,7 @@ _EXAMPLES = """\
 examples:
   qwen3-mlx pack ./Qwen3-30B-A3B-q4                    into ./Qwen3-30B-A3B-q4-records
   qwen3-mlx pack ./Qwen3-30B-A3B-q4 --delete-source    and the stacked folder goes
-  qwen3-mlx pack --verify ./Qwen3-30B-A3B-q4-records   read it all, compare checksums
+  qwen3-mlx pack --verify ./Qwen3-30B-A3B-q4-records   read it all, compare digests
   qwen3-mlx unpack ./Qwen3-30B-A3B-q4-records -o ./Qwen3-30B-A3B-q4
 """
 
@@ -94,16 +94,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _verify(folder: Path) -> int:
     from qwen3_mlx.checkpoint import read_config
-    from qwen3_mlx.experts.records import open_records
-    from qwen3_mlx.model.config import ModelConfig
-    from qwen3_mlx_convert.packing import check_records
+    from qwen3_mlx.experts.records import MANIFEST
+    from qwen3_mlx_convert.verify import verify
 
-    records = open_records(folder, ModelConfig.from_dict(read_config(folder)))
-    if records is None:
+    read_config(folder)  # no folder, or no model, is told first
+    if not (folder / MANIFEST).exists():
         raise OptionError(f"{folder} has no records: --verify is for folders that `pack` made")
-    check_records(records)
-    count = sum(len(each.checksums) for each in records.layers.values())
-    print(f"{folder}: {count:,} records are as they were written")
+    found = verify(folder)
+    print(f"{folder}: {found}\n{found.note}", end="")
     return 0
 
 

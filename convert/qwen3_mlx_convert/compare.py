@@ -1,15 +1,16 @@
 """The proof after writing: source and result are read again, tensor by tensor, and compared.
 
-The result is read as any MLX folder is, by its own index, headers and config.json, so a tensor
-that was written to a wrong place, under a wrong name or with a wrong format shows here. What is
-not packed must be equal to the bit after its cast. What is packed may differ by rounding: the
-error is measured in steps, a step being the range of the source's group over its codes.
+The result is read as any MLX folder is, by its own index, headers and config.json, and experts
+in records by their manifest, from where loading takes them. So a tensor that was written to a
+wrong place, under a wrong name or with a wrong format shows here. What is not packed must be
+equal to the bit after its cast. What is packed may differ by rounding: the error is measured in
+steps, a step being the range of the source's group over its codes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from qwen3_mlx.checkpoint import open_checkpoint
+from qwen3_mlx.checkpoint import TensorInfo, open_checkpoint
 from qwen3_mlx.errors import CheckpointError
+from qwen3_mlx.experts.layout import MATRICES, ExpertFormat, tensor_name
+from qwen3_mlx.experts.records import Records, open_records
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx_convert.dialects import plain_tensors
 from qwen3_mlx_convert.plan import Job, Plan
 from qwen3_mlx_convert.read import Reader
-from qwen3_mlx_convert.sources import Packed, Plain, Rows, blocks, part_of
+from qwen3_mlx_convert.sources import Packed, Plain, Rows, blocks, part_of, shape_of
 
 __all__ = ["Comparison", "compare"]
 
@@ -51,15 +54,16 @@ def compare(plan: Plan, folder: Path, done: Callable[[Job], None] = lambda job: 
     """
     begun = time.monotonic()
     result = open_checkpoint(folder)
-    found = plain_tensors(result, ModelConfig.from_dict(result.config))
+    config = ModelConfig.from_dict(result.config)
+    found = plain_tensors(result, config)
+    records = open_records(folder, config)
+    if records is not None:
+        found |= dict(_experts(records))
     count, worst, worst_name = 0, 0.0, ""
     with Reader() as reader, Reader() as other:
         for job in plan.jobs:
             written = found.get(job.name)
             if written is None:
-                if ".experts." in job.name and (folder / "experts").is_dir():
-                    done(job)
-                    continue  # records, which have checksums of their own
                 raise CheckpointError(f"{job.name} is not in what was written to {folder}")
             share = _error(job, written, plan.dtype, reader, other)
             count += 1
@@ -69,8 +73,34 @@ def compare(plan: Plan, folder: Path, done: Callable[[Job], None] = lambda job: 
     return Comparison(count, worst, worst_name, time.monotonic() - begun)
 
 
+def _experts(records: Records) -> Iterator[tuple[str, Rows]]:
+    """The matrices of each expert by their plain names, where a record has them."""
+    for layer, known in records.layers.items():
+        for expert in range(len(known.checksums)):
+            start = expert * known.stride
+            for matrix, rows in _matrices(known.file, start, known.format):
+                yield tensor_name(layer, matrix, "weight", expert), rows
+
+
+def _matrices(file: Path, start: int, format: ExpertFormat) -> Iterator[tuple[str, Rows]]:
+    """What is in the record that begins at `start`: its parts lie one behind the other."""
+    found: dict[tuple[str, str], TensorInfo] = {}
+    for part in format.parts:
+        info = TensorInfo(file, part.dtype, part.shape, start, part.nbytes)
+        found[part.matrix, part.kind] = info
+        start += part.nbytes
+    for matrix, how in zip(MATRICES, format.hows, strict=True):
+        weight, scales = found[matrix, "weight"], found.get((matrix, "scales"))
+        if scales is None or how is None:
+            yield matrix, Plain(weight)
+        else:
+            yield matrix, Packed(weight, scales, found.get((matrix, "biases")), how)
+
+
 def _error(job: Job, written: Rows, dtype: str, reader: Reader, other: Reader) -> float:
     """The error relative to the weights; refused beyond what the packing explains."""
+    if shape_of(written) != shape_of(job.source):
+        raise _wrong(job, f"has the shape {list(shape_of(written))}")
     error = steps = size = 0.0
     count = 0
     for first, _, rows in blocks(job.source, dtype, reader):

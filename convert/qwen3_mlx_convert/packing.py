@@ -1,32 +1,46 @@
 """`pack` and `unpack`: a stacked folder and a records folder, each made from the other.
 
-They are inverses to the byte: the manifest keeps the header of every file that was packed and
-its SHA-256, and a pack is only finished when the files, put together again from what was
-written, have that hash. Nothing of the source is deleted before.
+They are inverses to the byte: the manifest keeps the header of every file that was packed, its
+SHA-256, and the index and sha256.json as they were. A pack is only finished when the files, put
+together again from what was written, have that hash, and the new folder's own sha256.json is
+written. Nothing of the source is deleted before.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from qwen3_mlx.checkpoint import INDEX, Checkpoint, TensorInfo, open_checkpoint, read_header
 from qwen3_mlx.errors import CheckpointError, Qwen3Error, UnsupportedModelError
-from qwen3_mlx.experts.layout import Part, is_expert_tensor, tensor_name
-from qwen3_mlx.experts.records import MANIFEST, LayerRecords, Records, open_records
+from qwen3_mlx.experts.records import MANIFEST, Records, open_records
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.shapes import check_shapes
+from qwen3_mlx_convert import durable
 from qwen3_mlx_convert.plan import Output
-from qwen3_mlx_convert.records import RecordWriter, SourceFile
+from qwen3_mlx_convert.records import (
+    Origin,
+    OriginFile,
+    RecordWriter,
+    check_records,
+    first_lost,
+    origin_of,
+    restored,
+    tensor_blocks,
+)
 from qwen3_mlx_convert.transaction import refuse_existing, staged
+from qwen3_mlx_convert.verify import (
+    HASHES,
+    check_digests,
+    check_files,
+    known_digests,
+    states_itself,
+    write_hashes,
+)
 
 __all__ = ["PackReport", "pack_folder", "unpack_folder"]
 
@@ -65,19 +79,19 @@ def pack_folder(
     checkpoint = open_checkpoint(source)
     config = ModelConfig.from_dict(checkpoint.config)
     _check_packable(checkpoint, config)
-    counter = _Counter(3 * checkpoint.weight_bytes, progress)
-    files = [_source_file(path, counter) for path in _weight_files(checkpoint)]
-    index = source / INDEX
-    text = index.read_text(encoding="utf-8") if index.exists() else None
     side = _side_files(source)
+    known = known_digests(source, side)
+    counter = _Counter(3 * checkpoint.weight_bytes, progress)
+    origin = _origin(checkpoint, counter)
     with staged(target, checkpoint.weight_bytes + _SIDE_BYTES) as folder:
         outputs = [Output(name, t.dtype, t.shape) for name, t in checkpoint.tensors.items()]
-        with RecordWriter(folder, outputs, config, (files, text)) as writer:
+        with RecordWriter(folder, outputs, config, origin) as writer:
             for name, tensor in checkpoint.tensors.items():
                 _copy_tensor(writer, name, tensor, counter)
             writer.write_index(sum(prod(output.shape) for output in outputs))
-        _copy_side(source, folder, side)
+        _copy_side(source, folder, [name for name in side if name != HASHES])
         _verify(folder, counter)
+        write_hashes(folder, known | writer.digests)
     if delete_source:
         _delete(source, [*(path.name for path in _weight_files(checkpoint)), INDEX, *side])
     return PackReport(target, checkpoint.weight_bytes, writer.count, delete_source)
@@ -101,42 +115,29 @@ def unpack_folder(
     checkpoint, records = _open_packed(source)
     total = checkpoint.weight_bytes + records.nbytes
     counter = _Counter(2 * total, progress)
-    check_records(records, counter)
+    origin, own = origin_of(records), states_itself(source)
     trunk = [path.name for path in _weight_files(checkpoint)]
-    side = [name for name in _side_files(source) if not _of_records(name)]
+    beside = _side_files(source)
+    made = [name for name in beside if _of_records(name) or (own and name == HASHES)]
+    side = [name for name in beside if name not in made]
+    check_records(records, counter.add)
+    if unproven := any(file.sha256 is None for file in origin.files):
+        check_files(source, [*trunk, MANIFEST])  # by what `convert` wrote down, if it did
     with staged(target, total + _SIDE_BYTES) as folder:
-        stated = records.raw["source"]
-        for entry in stated["files"]:
-            _restore(folder / _plain(entry["name"]), entry, checkpoint, records, counter)
-        if stated["index"] is not None:
-            (folder / INDEX).write_text(stated["index"], encoding="utf-8")
+        digests = {
+            file.name: _restore(folder / file.name, file, checkpoint, records, counter)
+            for file in origin.files
+        }
+        for name, text in ((INDEX, origin.index), (HASHES, origin.hashes)):
+            if text is not None:
+                durable.write_text(folder / name, text)
         _copy_side(source, folder, side)
         open_checkpoint(folder)
+        if unproven and own:  # `convert` made records at once: there are no hashes to restore
+            write_hashes(folder, known_digests(source, side) | digests)
     if delete_source:
-        made = [name for name in _side_files(source) if _of_records(name)]
         _delete(source, [*trunk, INDEX, *made, *side])
-    return PackReport(target, total, len(stated["files"]), delete_source)
-
-
-def check_records(records: Records, counter: _Counter | None = None) -> None:
-    """Read every record and compare its checksum.
-
-    Raises:
-        ExpertReadError: one is damaged.
-    """
-    from qwen3_mlx.experts.records import RecordSource
-    from qwen3_mlx.experts.store import Destination
-
-    source = RecordSource(records, verify=True)
-    try:
-        for layer, known in records.layers.items():
-            buffer = memoryview(bytearray(known.format.nbytes))
-            for expert in range(len(known.checksums)):
-                source.read(layer, expert, Destination([buffer], []))
-                if counter is not None:
-                    counter.add(len(buffer))
-    finally:
-        source.close()
+    return PackReport(target, total, len(origin.files), delete_source)
 
 
 class _Counter:
@@ -177,106 +178,65 @@ def _weight_files(checkpoint: Checkpoint) -> list[Path]:
     return sorted({info.file for info in checkpoint.tensors.values()})
 
 
-def _source_file(path: Path, counter: _Counter) -> SourceFile:
+def _origin(checkpoint: Checkpoint, counter: _Counter) -> Origin:
+    """What `unpack` will need; the source's files must be those that its hashes speak of."""
+    files = [_origin_file(path, counter) for path in _weight_files(checkpoint)]
+    check_digests(checkpoint.path, {file.name: str(file.sha256) for file in files})
+    return Origin(files, _text(checkpoint.path / INDEX), _text(checkpoint.path / HASHES))
+
+
+def _origin_file(path: Path, counter: _Counter) -> OriginFile:
     """Name, header and hash of a file; every tensor of it must be part of the model."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         length = file.read(8)
-        header = length + file.read(int.from_bytes(length, "little"))
-        digest.update(header)
+        header = file.read(int.from_bytes(length, "little"))
+        digest.update(length + header)
         while block := file.read(_BLOCK):
             digest.update(block)
             counter.add(len(block))
-    return path.name, header, digest.hexdigest()
+    return OriginFile(path.name, header.decode(), digest.hexdigest())
+
+
+def _text(path: Path) -> str | None:
+    """A file as it stands, line ends too."""
+    return path.read_bytes().decode() if path.exists() else None
 
 
 def _copy_tensor(writer: RecordWriter, name: str, tensor: TensorInfo, counter: _Counter) -> None:
-    for offset, block in _blocks(tensor, 0, tensor.nbytes):
+    for offset, block in tensor_blocks(tensor):
         writer.write(name, offset, memoryview(block))
         counter.add(len(block))
-
-
-def _blocks(tensor: TensorInfo, start: int, nbytes: int) -> Iterator[tuple[int, bytes]]:
-    with tensor.file.open("rb") as file:
-        file.seek(tensor.offset + start)
-        done = 0
-        while done < nbytes:
-            block = file.read(min(_BLOCK, nbytes - done))
-            if not block:
-                raise CheckpointError(f"{tensor.file} was cut short while it was read")
-            yield start + done, block
-            done += len(block)
 
 
 def _verify(folder: Path, counter: _Counter) -> None:
     """Put the packed files together again, without writing them, and compare their hashes."""
     checkpoint, records = _open_packed(folder)
-    for entry in records.raw["source"]["files"]:
-        for block in _contents(entry, checkpoint, records, digest := hashlib.sha256()):
-            counter.add(len(block))
-        if digest.hexdigest() != entry["sha256"]:
-            raise CheckpointError(
-                f"{entry['name']} would not come back from its records as it was; nothing was "
-                "kept or deleted: check the disk, then try again"
-            )
+    if (name := first_lost(checkpoint, records, counter.add)) is not None:
+        raise CheckpointError(
+            f"{name} would not come back from its records as it was; nothing was kept or "
+            "deleted: check the disk, then try again"
+        )
 
 
 def _restore(
-    path: Path, entry: Mapping[str, Any], checkpoint: Checkpoint, records: Records,
-    counter: _Counter,
-) -> None:  # fmt: skip
+    path: Path, origin: OriginFile, checkpoint: Checkpoint, records: Records, counter: _Counter
+) -> str:
+    """Write a file as it was before it was packed; its SHA-256."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
-        for block in _contents(entry, checkpoint, records, digest):
+        for block in restored(origin, checkpoint, records):
+            digest.update(block)
             file.write(block)
             counter.add(len(block))
         file.flush()
-        os.fsync(file.fileno())
-    if entry["sha256"] not in (None, digest.hexdigest()):
+        durable.flush(file.fileno(), path.name)
+    if origin.sha256 not in (None, digest.hexdigest()):
         raise CheckpointError(
             f"{path.name} does not come back as it was packed: the records folder is damaged"
         )
     read_header(path)
-
-
-def _contents(
-    entry: Mapping[str, Any], checkpoint: Checkpoint, records: Records, digest: Any
-) -> Iterator[bytes]:
-    """A packed file from its first byte to its last, added to `digest` on the way."""
-    header = entry["header"].encode()
-    stated = json.loads(header)
-    stated.pop("__metadata__", None)
-    first = len(header).to_bytes(8, "little") + header
-    order = sorted(stated, key=lambda name: stated[name]["data_offsets"])
-    tensors = (_tensor_bytes(name, checkpoint, records) for name in order)
-    for block in chain([first], chain.from_iterable(tensors)):
-        digest.update(block)
-        yield block
-
-
-def _tensor_bytes(name: str, checkpoint: Checkpoint, records: Records) -> Iterator[bytes]:
-    if not is_expert_tensor(name):
-        tensor = checkpoint.tensors[name]
-        for _, block in _blocks(tensor, 0, tensor.nbytes):
-            yield block
-        return
-    layer = int(name.split(".")[2])
-    known = records.layers[layer]
-    start, part = _part(known, layer, name)
-    with known.file.open("rb") as file:
-        for expert in range(len(known.checksums)):
-            file.seek(expert * known.stride + start)
-            yield file.read(part.nbytes)
-
-
-def _part(known: LayerRecords, layer: int, name: str) -> tuple[int, Part]:
-    """Where a part begins in each record."""
-    start = 0
-    for part in known.format.parts:
-        if tensor_name(layer, part.matrix, part.kind) == name:
-            return start, part
-        start += part.nbytes
-    raise CheckpointError(f"the manifest names {name}, which is not in the records")
+    return digest.hexdigest()
 
 
 def _side_files(folder: Path) -> list[str]:
@@ -298,10 +258,14 @@ def _of_records(name: str) -> bool:
 
 
 def _copy_side(source: Path, folder: Path, names: list[str]) -> None:
+    """Copies that are on the disk when this returns."""
     for name in names:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
+        durable.copy_file(source / name, target)
+    for each in {parent for name in names for parent in (folder / name).parents}:
+        if each.is_relative_to(folder):
+            durable.flush_folder(each, "folder")
 
 
 def _delete(folder: Path, names: list[str]) -> None:
@@ -318,10 +282,3 @@ def _delete(folder: Path, names: list[str]) -> None:
             path.rmdir()
     if not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _plain(name: str) -> str:
-    """A file name of the manifest, which may come from anywhere."""
-    if Path(name).name != name or not name.endswith(".safetensors"):
-        raise CheckpointError(f"the manifest names the file {name!r}, which is no plain name")
-    return name

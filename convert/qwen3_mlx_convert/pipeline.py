@@ -167,8 +167,7 @@ class _Conversion:
                          self.layout, how)  # fmt: skip
         meter = Meter(plan.source_bytes, progress, "comparing")
         comparison = compare(plan, folder, meter.add) if self.verify else None
-        if self.layout == "stacked":  # records have checksums, and `unpack` restores other files
-            write_hashes(folder)
+        write_hashes(folder, writer.digests)
         return comparison
 
     def _write(self, writer: ShardWriter | RecordWriter, work: Work, meter: Meter) -> None:

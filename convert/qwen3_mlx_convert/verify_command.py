@@ -1,4 +1,4 @@
-"""`qwen3-mlx verify`: is a converted folder still what was written?"""
+"""`qwen3-mlx verify`: is a converted or packed folder still what was written?"""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "verify",
         help="check every file of a model against its SHA-256",
-        description="Read every file of a folder that convert wrote, or of a download in the "
-        "Hugging Face cache, and compare its digest. "
+        description="Read every file of a folder that convert or pack wrote, or of a download in "
+        "the Hugging Face cache, and compare its digest. "
         "For Qwen3-0.6B-Base, also compute the logits and the greedy text that are published, "
         "which proves this machine right. Exit status 0: all is as it should be; 2: the first "
         "file that is not is named; 1: the files are right, what this machine computes is not.",
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     folder = fetch(args.model)
     golden = golden_for(open_checkpoint(folder))
     if golden is None or stated(folder):
-        count = verify(folder, lambda name: print(f"reading {name}", file=sys.stderr))
-        print(f"{folder}: {count} files are as they were written, {time.monotonic() - begun:.1f} s")
+        found = verify(folder, lambda name: print(f"reading {name}", file=sys.stderr))
+        print(f"{folder}: {found}, {time.monotonic() - begun:.1f} s\n{found.note}", end="")
     if golden is not None:
         print(f"computing what is published of {golden.name}", file=sys.stderr)
         print(check(folder, golden))

@@ -68,6 +68,7 @@ class ShardWriter:
         self._descriptors: list[int] = []
         self._dirty: set[int] = set()
         self.reused = True
+        self.digests: dict[str, str] = {}  # none: files are not read again here
 
     def __enter__(self) -> ShardWriter:
         try:

@@ -6,9 +6,9 @@
     python -m tests.convert.kills SOURCE WORK --random 30 --seconds 10
                                                               of a run that is made to last 10 s
 
-`--calibrate FILE` calibrates on a text. Each run is a child forked before MLX has done anything,
-so a run costs no imports. Prints one JSON object: how many kills, how many of them struck before
-the end, the seconds of a whole run.
+`--calibrate FILE` calibrates on a text, `--layout records` writes records. Each run is a child
+forked before MLX has done anything, so a run costs no imports. Prints one JSON object: how many
+kills, how many of them struck before the end, the seconds of a whole run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx_convert import convert, durable, pipeline
+from qwen3_mlx_convert.verify import verify
 
 
 def main() -> None:
@@ -38,8 +39,9 @@ def main() -> None:
     parser.add_argument("--checkpoint-seconds", type=float, default=pipeline.CHECKPOINT_SECONDS)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--calibrate")
+    parser.add_argument("--layout", default="stacked")
     args = parser.parse_args()
-    _Run.calibrate = args.calibrate
+    _Run.calibrate, _Run.layout = args.calibrate, args.layout
     pipeline.CHECKPOINT_SECONDS = args.checkpoint_seconds
     args.work.mkdir(exist_ok=True)
     whole, out = args.work / "whole", args.work / "out"
@@ -70,10 +72,11 @@ class _Run:
 
     pause = 0.0  # seconds after each tensor
     calibrate: str | None = None
+    layout = "stacked"
 
     @classmethod
     def convert(cls, source: Path, target: Path) -> None:
-        convert(source, target, bits=4, calibrate=cls.calibrate,
+        convert(source, target, bits=4, calibrate=cls.calibrate, layout=cls.layout,
                 progress=lambda _: time.sleep(cls.pause))  # fmt: skip
 
 
@@ -151,9 +154,12 @@ def _rerun_and_compare(source: Path, out: Path, whole: Path) -> None:
         assert _child(lambda: _Run.convert(source, out)) == 0, f"rerun failed: {left}"
     left = {path.name for path in out.parent.iterdir()}
     assert left == {"whole", "out", "steps"}, left
-    assert sorted(os.listdir(out)) == sorted(os.listdir(whole))
-    for path in whole.iterdir():
-        assert path.read_bytes() == (out / path.name).read_bytes(), path.name
+    names = [sorted(path.relative_to(each) for path in each.rglob("*")) for each in (out, whole)]
+    assert names[0] == names[1]
+    for name in names[1]:
+        if (whole / name).is_file():
+            assert (whole / name).read_bytes() == (out / name).read_bytes(), name
+    verify(out)
     shutil.rmtree(out)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import convert
 from qwen3_mlx_convert import packing as packing_module
-from qwen3_mlx_convert.packing import check_records, pack_folder, unpack_folder
+from qwen3_mlx_convert.packing import pack_folder, unpack_folder
+from qwen3_mlx_convert.records import check_records
+from qwen3_mlx_convert.verify import verify
 
 PROMPT = [(5 * n) % 300 for n in range(70)]
 
@@ -80,11 +85,64 @@ def test_converting_to_records_is_converting_and_packing(source: Path, tmp_path:
     convert(source, direct, bits=4, layout="records")
     convert(source, stacked, bits=4)
     unpack_folder(direct, again)
-    for folder in (stacked, again):
+    assert verify(again) == verify(stacked)
+    hashes = [json.loads((folder / "sha256.json").read_text()) for folder in (stacked, again)]
+    for folder, value in zip((stacked, again), hashes, strict=True):
         (folder / "README.md").unlink()  # it names the files beside it
-        (folder / "sha256.json").unlink(missing_ok=True)  # records have checksums instead
+        (folder / "sha256.json").unlink()
+        del value["files"]["README.md"]
+    assert hashes[0] == hashes[1]
     assert same_tree(stacked, again)
     assert "unpack" in (direct / "README.md").read_text()
+
+
+def test_files_come_back_as_they_stood(stacked: Path, tmp_path: Path) -> None:
+    """Line ends of the index and the hashes too; and nothing comes that was not there."""
+    first, records, again = (tmp_path / name for name in ("a", "records", "b"))
+    shutil.copytree(stacked, first)
+    for name in ("model.safetensors.index.json", "sha256.json"):
+        (first / name).write_bytes((first / name).read_bytes().replace(b"\n", b" \r\n"))
+    (first / "notes").mkdir()
+    (first / "notes" / "sha256.json").write_text("no hashes of ours")
+    (first / ".hidden").write_text("x")
+    pack_folder(first, records)
+    unpack_folder(records, again)
+    assert same_tree(first, again)
+    (first / "sha256.json").unlink()
+    pack_folder(first, tmp_path / "r")
+    assert verify(tmp_path / "r").records
+    unpack_folder(tmp_path / "r", tmp_path / "c")
+    assert same_tree(first, tmp_path / "c")
+
+
+def test_a_damaged_folder_is_not_packed(stacked: Path, tmp_path: Path) -> None:
+    """Its records would have hashes of their own, and nobody would ever know."""
+    first, records = tmp_path / "a", tmp_path / "records"
+    shutil.copytree(stacked, first)
+    flip(first / "tokenizer.json")
+    pack_folder(first, records)
+    with pytest.raises(CheckpointError, match=r"tokenizer.json in .*records has another SHA-256"):
+        verify(records)
+    flip(first / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model.safetensors in .*a has another SHA-256"):
+        pack_folder(first, tmp_path / "x", delete_source=True)
+    assert not (tmp_path / "x").exists()
+    assert (first / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "experts.json"])
+def test_a_damaged_conversion_is_not_unpacked(source: Path, tmp_path: Path, name: str) -> None:
+    convert(source, tmp_path / "records", bits=4, layout="records")
+    flip(tmp_path / "records" / name)
+    with pytest.raises(CheckpointError):
+        unpack_folder(tmp_path / "records", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5, 8])
@@ -150,6 +208,62 @@ def test_nothing_is_deleted_where_the_result_is_wrong(
         pack_folder(first, tmp_path / "bad", delete_source=True)
     assert same_tree(stacked, first)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bits": 4}, {"bits": None}, {"bits": 4, "spend": 0.2},
+     {"bits": 4, "group_size": 32, "mode": "mxfp4"}],
+)  # fmt: skip
+def test_records_are_compared_with_the_source(
+    options: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    stacked = convert(source, tmp_path / "stacked", verify=True, **options).comparison
+    records = convert(source, tmp_path / "r", verify=True, layout="records", **options).comparison
+    assert stacked is not None
+    assert records is not None
+    found = [(each.tensors, each.worst, each.worst_name) for each in (stacked, records)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("bits", [4, None])
+@pytest.mark.parametrize("wrong", ["zeros", "neighbour", "late"])
+def test_a_record_that_was_written_wrongly_is_found(
+    bits: int | None, wrong: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checksum is that of what was written, so only the source can tell."""
+    write = packing_module.RecordWriter.write_record
+
+    def wrongly(self: Any, layer: int, expert: int, offset: int, data: Any) -> None:
+        if (layer, expert) == (1, 3):
+            data = memoryview(bytes(len(data))) if wrong == "zeros" else data
+            expert += wrong == "neighbour"
+            offset += 256 if wrong == "late" and not offset else 0
+        write(self, layer, expert, offset, data)
+
+    monkeypatch.setattr(packing_module.RecordWriter, "write_record", wrongly)
+    with pytest.raises(
+        CheckpointError, match=r"layers.1.mlp.experts.[34].\w+.weight .* after writ"
+    ):
+        convert(source, tmp_path / "bad", bits=bits, layout="records", verify=True)
+    assert not (tmp_path / "bad").exists()
+    convert(source, tmp_path / "unseen", bits=bits, layout="records")
+
+
+def test_comparing_records_takes_memory_for_an_expert(tmp_path: Path) -> None:
+    """Experts of 25 MB pass through in blocks of 1 MB, and mlx's peak stays at a few of them."""
+    source = write_checkpoint(tmp_path / "source", moe=True, num_hidden_layers=1, hidden_size=512,
+                              moe_intermediate_size=512, num_experts=16)  # fmt: skip
+    code = (
+        "import mlx.core as mx, pathlib, qwen3_mlx_convert.read as read\n"
+        "from qwen3_mlx_convert import convert\n"
+        "read.BLOCK_BYTES = 1 << 20\n"
+        f"source, out = map(pathlib.Path, {[str(source), str(tmp_path / 'out')]})\n"
+        "convert(source, out, bits=4, layout='records', verify=True)\n"
+        "print(mx.get_peak_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8 << 20
 
 
 def test_a_damaged_record_is_told(packed: Path, tmp_path: Path) -> None:

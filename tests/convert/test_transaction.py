@@ -16,6 +16,8 @@ import pytest
 
 from qwen3_mlx.errors import OutputExistsError, Qwen3Error
 from qwen3_mlx_convert import ConvertProgress, convert, durable, pipeline
+from qwen3_mlx_convert.packing import pack_folder, unpack_folder
+from qwen3_mlx_convert.verify import verify
 from tests.checkpoints import write_checkpoint
 
 
@@ -34,9 +36,11 @@ def _kills(*words: str) -> dict[str, Any]:
 
 
 def _same(one: Path, other: Path) -> None:
-    assert sorted(os.listdir(one)) == sorted(os.listdir(other))
-    for path in one.iterdir():
-        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    names = [sorted(path.relative_to(each) for path in each.rglob("*")) for each in (one, other)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        if (one / name).is_file():
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def _stop_half_way(state: ConvertProgress) -> None:
@@ -47,6 +51,12 @@ def _stop_half_way(state: ConvertProgress) -> None:
 def test_killed_at_every_named_step(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", moe=True, num_hidden_layers=1, num_experts=2)
     result = _kills(str(source), str(tmp_path / "work"), "--ends", "--checkpoint-seconds", "0")
+    assert result["struck"] == result["kills"] >= 30
+
+
+def test_records_killed_at_named_steps(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, num_hidden_layers=1, num_experts=2)
+    result = _kills(str(source), str(tmp_path / "work"), "--ends", "--layout", "records")
     assert result["struck"] == result["kills"] >= 30
 
 
@@ -205,6 +215,52 @@ def test_no_space_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.undo()
     convert(source, tmp_path / "out", bits=4)
     _same(tmp_path / "whole", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["sha256.json", "experts.json", "model.safetensors"])
+def test_no_space_for_a_file_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, num_hidden_layers=1)
+    stacked, whole, out, back = (tmp_path / each for each in ("stacked", "whole", "out", "back"))
+    convert(source, whole, bits=4, layout="records")
+    convert(source, stacked, bits=4)
+    plain = durable.flush
+
+    def full(descriptor: int, what: str) -> None:
+        if what == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(descriptor, what)
+
+    monkeypatch.setattr(durable, "flush", full)
+    with pytest.raises(Qwen3Error, match=r"No space left on device\); what was done is kept"):
+        convert(source, out, bits=4, layout="records")
+    with pytest.raises(Qwen3Error, match=r"No space left on device\); what was begun is removed"):
+        pack_folder(stacked, tmp_path / "packed", delete_source=True)
+    if name != "experts.json":
+        with pytest.raises(Qwen3Error, match="what was begun is removed"):
+            unpack_folder(whole, back, delete_source=True)
+    monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == [
+        ".out.journal", ".out.partial", "source", "stacked", "whole",
+    ]  # fmt: skip
+    convert(source, out, bits=4, layout="records")
+    _same(whole, out)
+    verify(out)
+    verify(stacked)
+
+
+def test_hashes_are_on_the_disk_before_the_name_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, tokenizer=True)
+    convert(source, tmp_path / "stacked", bits=4)
+    seen: list[str] = []
+    monkeypatch.setattr(durable, "on_step", seen.append)
+    pack_folder(tmp_path / "stacked", tmp_path / "packed")
+    for name in ("sha256.json", "experts.json", "tokenizer.json", "experts/layer-002.bin"):
+        committed = len(seen) - seen[::-1].index("journal before")  # the last line of the journal
+        assert seen.index(f"fsync {name} after") < committed < seen.index("rename before"), name
 
 
 @pytest.fixture
