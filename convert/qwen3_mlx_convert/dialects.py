@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from qwen3_mlx.checkpoint import Checkpoint, TensorInfo
 from qwen3_mlx.errors import CheckpointError, UnsupportedModelError
+from qwen3_mlx.experts.records import MANIFEST
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx_convert.sources import (
     FP8_BLOCK,
@@ -27,7 +29,7 @@ from qwen3_mlx_convert.sources import (
     sliced,
 )
 
-__all__ = ["plain_config", "plain_tensors", "without_packing"]
+__all__ = ["plain_config", "plain_tensors", "refuse_records", "without_packing"]
 
 _FLOATS = ("BF16", "F16", "F32")
 _FUSED = re.compile(r"(model\.layers\.\d+\.mlp\.experts)\.(gate_up_proj|down_proj)(\.weight)?")
@@ -56,6 +58,14 @@ def plain_config(raw: Mapping[str, Any]) -> ModelConfig:
         )
     hidden = {"quantization_config"} if method else set()
     return ModelConfig.from_dict({key: raw[key] for key in raw if key not in hidden})
+
+
+def refuse_records(folder: Path) -> None:
+    """Raise UnsupportedModelError if experts are records: they are not among the tensors."""
+    if (folder / MANIFEST).exists():
+        raise UnsupportedModelError(
+            f"{folder} has its experts as records: unpack it first, `qwen3-mlx unpack {folder}`"
+        )
 
 
 def plain_tensors(checkpoint: Checkpoint, config: ModelConfig) -> dict[str, Rows]:

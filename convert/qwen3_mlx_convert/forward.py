@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.model.moe import route
 from qwen3_mlx.model.rope import Rope
-from qwen3_mlx_convert.dialects import plain_config, plain_tensors, without_packing
+from qwen3_mlx_convert.dialects import plain_config, plain_tensors, refuse_records, without_packing
 from qwen3_mlx_convert.read import Reader
 from qwen3_mlx_convert.sources import blocks
 
@@ -44,9 +44,13 @@ class Weights:
     """The tensors of a checkpoint of any kind under their plain names, as float32.
 
     Use it as a context manager; it keeps a file open.
+
+    Raises:
+        UnsupportedModelError: the experts are records.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        refuse_records(checkpoint.path)
         config = plain_config(checkpoint.config)
         self._sources = plain_tensors(checkpoint, config)
         self.config = without_packing(config)

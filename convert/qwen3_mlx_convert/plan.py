@@ -11,7 +11,7 @@ from qwen3_mlx.errors import UnsupportedModelError
 from qwen3_mlx.model.allocation import allocate
 from qwen3_mlx.model.config import ModelConfig, Quantization
 from qwen3_mlx.model.shapes import check_shapes, expected_shapes, mlx_shapes
-from qwen3_mlx_convert.dialects import plain_tensors, without_packing
+from qwen3_mlx_convert.dialects import plain_tensors, refuse_records, without_packing
 from qwen3_mlx_convert.names import Kind, Place, place
 from qwen3_mlx_convert.quantize import Recipe, config_block
 from qwen3_mlx_convert.sources import Rows, dtype_of, nbytes_of, place_of, shape_of, weights_in
@@ -85,8 +85,9 @@ def make_plan(
     Raises:
         CheckpointError: a tensor is missing, unexpected or of another shape.
         UnsupportedModelError: the weights are of an unknown dtype, or of fewer bits than asked
-            for and not `force`.
+            for and not `force`, or the experts are records.
     """
+    refuse_records(checkpoint.path)
     _check_upwards(checkpoint, config, recipe, force)
     sources = plain_tensors(checkpoint, config)
     config = without_packing(config)

@@ -315,3 +315,17 @@ def test_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[s
     command = ["quality", str(source), "--against", str(source), "--text"]
     assert main([*command, str(tmp_path / "short.txt")]) == 2
     assert "the text has 6 tokens" in capsys.readouterr().err
+
+
+def test_records_have_to_be_unpacked_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, packed = write_checkpoint(tmp_path / "hf", moe=True, tokenizer=True), tmp_path / "out"
+    convert(source, packed, bits=None, layout="records")
+    for command in (
+        ["quality", str(packed), "--against", str(source)],
+        ["quality", str(source), "--against", str(packed)],
+        ["convert", str(packed), "--q4", "-o", str(tmp_path / "again")],
+    ):
+        assert main(command) == 2
+        assert f"unpack it first, `qwen3-mlx unpack {packed}`" in capsys.readouterr().err
