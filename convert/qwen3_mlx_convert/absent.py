@@ -17,10 +17,9 @@ from qwen3_mlx.catalogue import Entry, find, format_bytes
 from qwen3_mlx.checkpoint import Checkpoint, TensorInfo
 from qwen3_mlx.errors import ModelNotFoundError
 from qwen3_mlx.model.shapes import expected_shapes
-from qwen3_mlx_convert.pipeline import _BASE_BYTES, _COPIES, Preview, _calibration_bytes
-from qwen3_mlx_convert.plan import Plan, make_plan
+from qwen3_mlx_convert.pipeline import Preview, existing, forecast
+from qwen3_mlx_convert.plan import make_plan
 from qwen3_mlx_convert.quantize import Recipe
-from qwen3_mlx_convert.read import BLOCK_BYTES
 from qwen3_mlx_convert.transaction import journal_of, refuse_existing
 
 __all__ = ["Absent", "known", "preview_absent"]
@@ -82,19 +81,10 @@ def preview_absent(entry: Entry, target: Path, recipe: Recipe, calibrate: bool =
         refuse_existing(target)
     config, cache = entry.config, hub.cache_dir()
     plan = make_plan(_published(entry), config, recipe)
-    disk, cache_disk = _existing(target.absolute().parent), _existing(cache)
-    forecast = Preview(
-        outputs=plan.outputs,
-        params=plan.params,
-        source_bytes=plan.source_bytes,
-        target_bytes=plan.target_bytes,
-        free_bytes=shutil.disk_usage(disk).free,
-        peak_bytes=_block_bytes(plan) + (_calibration_bytes(config, plan) if calibrate else 0),
-        resumable=journal_of(target).exists(),
-    )
+    disk, cache_disk = existing(target.absolute().parent), existing(cache)
     begun = {hub_id: total - done for hub_id, done, total in hub.unfinished_downloads()}
     return Absent(
-        forecast=forecast,
+        forecast=forecast(config, plan, target, calibrate),
         download_bytes=begun.get(entry.hub_id, plan.source_bytes),
         cache=cache,
         free_bytes=shutil.disk_usage(cache_disk).free,
@@ -110,14 +100,3 @@ def _published(entry: Entry) -> Checkpoint:
         for name, shape in expected_shapes(entry.config).items()
     }
     return Checkpoint(folder, {"model_type": entry.config.model_type}, tensors)
-
-
-def _block_bytes(plan: Plan) -> int:
-    """Peak memory of what is converted block by block, as `pipeline.preview` has it."""
-    largest = max(job.nbytes for job in plan.jobs)
-    return _BASE_BYTES + _COPIES * min(largest, BLOCK_BYTES)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(each for each in (folder, *folder.parents) if each.exists())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LAYOUTS", "ConvertReport", "Preview", "convert", "preview"]
+__all__ = ["LAYOUTS", "ConvertReport", "Preview", "convert", "existing", "forecast", "preview"]
 
 #: How experts may be stored; see `convert`.
 LAYOUTS = ("stacked", "records")
@@ -220,21 +219,28 @@ def preview(
 ) -> Preview:
     """The plan of `convert` with the same recipe; nothing is written, no weight is read."""
     _, config, plan = _planned(source, target, recipe, force)
-    parent = Path(os.path.abspath(target)).parent
-    while not parent.exists():
-        parent = parent.parent
+    return forecast(config, plan, target, calibrate)
+
+
+def forecast(config: ModelConfig, plan: Plan, target: Path, calibrate: bool) -> Preview:
+    """What carrying out a plan takes and makes."""
     largest = max(job.nbytes for job in plan.jobs)
     return Preview(
         outputs=plan.outputs,
         params=plan.params,
         source_bytes=plan.source_bytes,
         target_bytes=plan.target_bytes,
-        free_bytes=shutil.disk_usage(parent).free,
+        free_bytes=shutil.disk_usage(existing(target.absolute().parent)).free,
         peak_bytes=_BASE_BYTES
         + _COPIES * min(largest, BLOCK_BYTES)
         + (_calibration_bytes(config, plan) if calibrate else 0),
         resumable=journal_of(target).exists(),
     )
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _calibration_bytes(config: ModelConfig, plan: Plan) -> int:
