@@ -110,6 +110,9 @@ class Generation(Protocol):
     def answer_now(self) -> None:
         """End the thought within one token, and answer from what has been thought."""
 
+    def think_more(self, minimum: int) -> None:
+        """Do not let the thought end before it has this many tokens in all."""
+
     def result(self) -> Reply:
         """Run to the end and return the reply; raises what a `Failed` event carries."""
 

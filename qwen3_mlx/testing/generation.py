@@ -84,6 +84,16 @@ class FakeGeneration(Reading):
         """
         self._answer_now.set()
 
+    def think_more(self, minimum: int) -> None:
+        """Nothing: a thought that was written down is as long as it is.
+
+        >>> from qwen3_mlx.testing import FakeModel
+        >>> generation = FakeModel([Answer("Four.", thinking="Two and two.")]).stream("?")
+        >>> generation.think_more(20)
+        >>> generation.result().thinking
+        'Two and two.'
+        """
+
     def _play(self) -> Iterator[Event]:
         """Prefill, thought, answer, end; `_step` says before each token whether it may come."""
         self._start = time.monotonic()

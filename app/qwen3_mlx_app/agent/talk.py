@@ -167,9 +167,7 @@ class Talk:
                 minimum = message.get("minimum")
                 if type(minimum) is not int or not 0 <= minimum <= context:
                     raise WireError(f"think_more takes a number from 0 to {context:,}")
-                think_more = getattr(generation, "think_more", None)  # scripted ones have none
-                if think_more is not None:
-                    think_more(minimum)
+                generation.think_more(minimum)
             case _:
                 generation.cancel()
 
