@@ -1,4 +1,4 @@
-"""The command line: `qwen3-mlx ask | chat | agent | convert | models` and so on.
+"""The command line: `qwen3-mlx ask | chat | serve | convert | models` and so on.
 
 Commands import what they need when they run, so that `ask` starts without the app's
 libraries, and every mistake of the caller ends in one sentence and exit status 2.
@@ -35,6 +35,7 @@ _COMMANDS = {
     "pull": "qwen3_mlx_app.pull_command",
     "quality": "qwen3_mlx_convert.quality_command",
     "rm": "qwen3_mlx_app.rm_command",
+    "serve": "qwen3_mlx_app.server.command",
     "unpack": "qwen3_mlx_app.unpack_command",
     "verify": "qwen3_mlx_convert.verify_command",
 }

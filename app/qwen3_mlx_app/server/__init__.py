@@ -1,0 +1,1 @@
+"""One model behind the interface of OpenAI, on this computer."""
