@@ -83,8 +83,12 @@ class Steering:
         return self.guide is not None and self.guide.whole
 
     def hear(self, token: int) -> None:
-        """The next token of a text that is guided in parts only, before it is read."""
-        if self.guide is not None and self.in_answer:
+        """The next token of a text that is guided, before it is read."""
+        if self.guide is None:
+            return
+        outside = self.parser is None or not self.parser.inside
+        # An answer may begin with a call, and before that token nobody knows that it begins.
+        if self.in_answer or (outside and not self.guide.whole):
             self.guide.take(token, 0)
 
     def part(self, tokenizer: Tokenizer) -> None:

@@ -15,8 +15,10 @@ import qwen3_mlx
 from qwen3_mlx import Qwen3, ToolCall, ToolCallDelta
 from qwen3_mlx.grammar.calls import CallGuide, call_grammar
 from qwen3_mlx.grammar.vocabulary import Vocabulary
+from qwen3_mlx.steering import Steering
 from qwen3_mlx.text.calls import Style, parse_calls
 from qwen3_mlx.text.template import ChatTemplate
+from qwen3_mlx.text.thinking import ThinkingParser
 from qwen3_mlx.text.tokenizer import Tokenizer
 from qwen3_mlx.tools.functions import Tool
 
@@ -101,6 +103,24 @@ def test_an_open_call_is_held_to_its_schema(
         assert [n for n in range(tokenizer.size) if bits[n >> 3] >> (n & 7) & 1] == [closing]
         guide.take(closing, 0)
         assert guide.allowed() is None  # free again: text, or the next call
+
+
+@pytest.mark.parametrize("thought", [[], ["<think>", "hm", "</think>"]])
+def test_a_call_with_which_the_answer_begins_is_held_too(
+    thought: list[str], tokenizer: Tokenizer
+) -> None:
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_id or 0])
+    matcher = vocabulary.matchers(call_grammar("hermes", SPECS)).tokens
+    opening, closing = (tokenizer.id_of(tag) or 0 for tag in ("<tool_call>", "</tool_call>"))
+    steering = Steering.free(tokenizer)
+    steering.guide = CallGuide(matcher, opening, closing, tokenizer.size)
+    steering.parser = ThinkingParser(tokenizer.think_open_id, tokenizer.think_close_id)
+    for text in [*thought, "<tool_call>"]:
+        assert steering.allowed() is None
+        for id in tokenizer.encode(text):
+            steering.hear(id)
+            steering.parser.feed(id, text)
+    assert steering.allowed() is not None
 
 
 def test_calls_of_a_reply(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:
