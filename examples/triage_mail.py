@@ -32,7 +32,10 @@ with qwen3_mlx.load(args.model) as model:
     for file in args.files:
         message = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
         body = message.get_body(("plain", "html"))
-        text = str(body.get_content())[:2000] if body else ""
+        try:
+            text = str(body.get_content())[:2000] if body else ""
+        except LookupError:  # a charset that nobody knows
+            text = body.get_payload(decode=True).decode(errors="replace")[:2000]
         about = f"From: {message['from']}\nSubject: {message['subject']}\n\n{text}"
         prompt = f"Triage this mail.\n\n{about}"
         triage = model.json(prompt, Triage, thinking=False, max_tokens=100, seed=1)

@@ -33,6 +33,10 @@ if waiting:
     with qwen3_mlx.load(args.model) as model:
         for file in waiting:
             text = file.read_text(encoding="utf-8", errors="replace")
-            reply = model.ask(text, thinking=False, max_tokens=500, seed=1)
+            try:
+                reply = model.ask(text, thinking=False, max_tokens=500, seed=1)
+            except qwen3_mlx.PromptError as error:  # empty so far, or too long
+                print(f"{file.name}: {error}", file=sys.stderr)
+                continue
             file.with_suffix(".answer.md").write_text(f"{reply.text}\n", encoding="utf-8")
             print(f"{file.name}: {len(reply.text)} letters")

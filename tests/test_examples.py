@@ -84,7 +84,10 @@ def test_sort_downloads_moves_only_after_a_yes(tmp_path: Path) -> None:
 def test_triage_mail(tmp_path: Path) -> None:
     mail = b"From: a@b.example\nSubject: Invoice\nContent-Type: text/plain\n\nPlease pay."
     (tmp_path / "one.eml").write_bytes(mail)
-    told = json.loads(run("triage_mail.py", str(tmp_path / "one.eml")))
+    (tmp_path / "odd.eml").write_bytes(mail.replace(b"text/plain", b"text/plain; charset=x-no"))
+    mails = [str(tmp_path / name) for name in ("odd.eml", "one.eml")]
+    odd, told = map(json.loads, run("triage_mail.py", *mails).splitlines())
+    assert odd["file"] == "odd.eml"
     assert set(told) == {"file", "subject", "kind", "urgent"}
     assert told["subject"] == "Invoice"
     assert isinstance(told["urgent"], bool)
@@ -168,8 +171,11 @@ def test_reminders_notes(what: str, programs: Path) -> None:
 
 def test_watch_folder(tmp_path: Path) -> None:
     (tmp_path / "sum.txt").write_text("What is 12 + 30?")
+    (tmp_path / "empty.txt").touch()
     assert "sum.txt" in run("watch_folder.py", str(tmp_path))
     assert "42" in (tmp_path / "sum.answer.md").read_text()
+    assert not (tmp_path / "empty.answer.md").exists()
+    (tmp_path / "empty.txt").unlink()
     assert run("watch_folder.py", str(tmp_path)) == ""
     job = plistlib.loads(run("watch_folder.py", str(tmp_path), "--plist").encode())
     assert job["WatchPaths"] == [str(tmp_path)]

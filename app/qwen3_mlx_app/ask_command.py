@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         reply, interrupted = _listen(Answer(asker, prompt, asked), streams=not args.json)
     if args.json:
         print(json.dumps(as_json(reply), ensure_ascii=False, indent=2), flush=True)
-    if args.copy:
+    if args.copy and not interrupted and reply["fits"] is not False:
         clipboard.copy(reply["text"])
     if args.model:
         places.remember_model(name)

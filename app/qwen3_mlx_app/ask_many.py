@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from qwen3_mlx.warm.link import key_of
 from qwen3_mlx_app import options
 from qwen3_mlx_app.ask_inputs import Input, from_files, from_lines, stdin_lines
 from qwen3_mlx_app.asking import Answer, Asker
-from qwen3_mlx_app.journal import Journal
+from qwen3_mlx_app.journal import Journal, json_line
 
 if TYPE_CHECKING:
     import argparse
@@ -204,7 +203,7 @@ class _Clerk:
 
 
 def _print(line: _Line) -> None:
-    sys.stdout.write(f"{json.dumps(line, ensure_ascii=False)}\n")
+    sys.stdout.write(json_line(line))
     sys.stdout.flush()
 
 

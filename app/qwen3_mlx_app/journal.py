@@ -13,7 +13,19 @@ from typing import Any
 
 from qwen3_mlx.errors import OptionError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "json_line"]
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """One line of JSON, readable where UTF-8 can say it: half characters are spelled out.
+
+    >>> json_line({"id": chr(0xD800)})
+    '{"id": "\\\\ud800"}\\n'
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(value)
+    return f"{text}\n"
 
 
 class Journal:
@@ -51,7 +63,7 @@ class Journal:
         Raises:
             OptionError: the disk is full or broken; the lines before are kept.
         """
-        data = f"{json.dumps(line, ensure_ascii=False)}\n".encode(errors="surrogatepass")
+        data = json_line(line).encode()
         try:
             written = 0
             while written < len(data):

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     folders = _folders(args.model)
     sizes = [_size(folder) for folder in folders]
     for folder, size in zip(folders, sizes, strict=True):
-        print(f"{folder}: {format_bytes(size)}")
+        link = " (a link: what it points to stays)" if folder.is_symlink() else ""
+        print(f"{folder}{link}: {format_bytes(size)}")
     if not args.yes and not _agreed():
         raise OptionError("nothing was deleted: pass --yes to delete without being asked")
     for folder in folders:
@@ -81,7 +82,7 @@ def _agreed() -> bool:
 
 def _delete(folder: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
     except OSError as error:
         raise OptionError(
             f"{error.filename} cannot be deleted: {error.strerror}; a part of {folder} may be left"
@@ -90,5 +91,7 @@ def _delete(folder: Path) -> None:
 
 def _size(folder: Path) -> int:
     """Bytes on the disk; links take none."""
+    if folder.is_symlink():
+        return 0
     found = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
     return sum(path.lstat().st_size for path in found)

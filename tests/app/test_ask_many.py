@@ -98,6 +98,18 @@ def test_a_line_that_cannot_be_used_gets_its_line_too(
     assert sentence in lines[1]["error"]
 
 
+def test_half_a_character_is_spelled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.jsonl"
+    for more in ([], ["--resume", str(path)]):
+        pipe(monkeypatch, '{"prompt": "a", "id": "\\ud800"}', "b")
+        with agent():
+            assert main(["ask", "-m", "tiny", "--jsonl", *more]) == 0
+    assert [line.get("id") for line in out(capsys)] == ["\ud800", None]
+    assert [line.get("id") for line in read(path)] == ["\ud800", None]
+
+
 def test_each_file_is_a_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt")]
     Path(paths[0]).write_text("aa")

@@ -277,3 +277,12 @@ def test_a_model_without_tools_says_so() -> None:
     model = FakeModel(["So."], info=replace(FakeModel([]).info, can_call_tools=False))
     _, lines = chat(model, "hi", ChatOptions(tools=(Tool.of(put),)))
     assert "note: Qwen3-fake cannot call tools: it answers without them." in lines
+
+
+def test_an_at_sign_with_a_wave_is_only_text() -> None:
+    """`~nobody` is the home of no user."""
+    model = FakeModel([Answer("Yes.", timing=TIMING)])
+    status, lines = chat(model, "ask @~nobody-at-all please\n/export ~nobody-at-all/x.md\n")
+    assert status == 0
+    assert model.calls[0].prompt.endswith("@~nobody-at-all please")
+    assert any("~nobody-at-all" in line for line in lines[1:])

@@ -260,6 +260,16 @@ def test_a_settings_file_is_read_with_care(tmp_path: Path) -> None:
     settings, problems = read_settings(path)
     assert settings == Settings(thinking=False)
     assert len(problems) == 3
+
+
+def test_a_settings_file_with_a_slip_is_kept_when_another_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(slip := 'system = "mine"\nlanguage = "zh\n')
+    assert read_settings(path)[0] == Settings()
+    odd = Settings(system="a\x7f\x01b")
+    write_settings(path, odd)
+    assert path.with_suffix(".toml.bad").read_text() == slip
+    assert read_settings(path) == (odd, [])
     path.write_text("= nonsense")
     assert read_settings(path)[0] == Settings()
 

@@ -285,6 +285,13 @@ def test_a_file_that_is_no_chat_says_why(text: str, reason: str) -> None:
         from_json(text)
 
 
+def test_a_time_that_cannot_be_is_none() -> None:
+    for created in ("1" + "0" * 400, "NaN", "-5", "true", '"noon"'):
+        turn = f'{{"question": "q", "id": 1, "created": {created}}}'
+        text = f'{{"format": "qwen3-mlx chat", "version": 1, "turns": [{turn}]}}'
+        assert from_json(text).turns[0].created == 0.0
+
+
 _JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),

@@ -10,7 +10,7 @@ from agent_stand import agent
 from stubs import stub
 
 from qwen3_mlx.errors import OptionError
-from qwen3_mlx_app import clipboard
+from qwen3_mlx_app import ask_command, clipboard
 from qwen3_mlx_app.cli import main
 
 
@@ -61,6 +61,19 @@ def test_a_clipboard_that_fails_is_told(tmp_path: Path) -> None:
     stub(tmp_path / "bin", "pbcopy", status=3)
     with pytest.raises(OptionError, match="pbcopy failed"):
         clipboard.copy("x")
+
+
+def test_half_an_answer_does_not_take_the_place_of_the_clipboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = stub(tmp_path / "bin", "pbcopy")
+    stub(tmp_path / "bin", "pbpaste", "some words")
+    listen = ask_command._listen
+    stop = lambda answer, streams: (listen(answer, streams=streams)[0], True)  # noqa: E731
+    monkeypatch.setattr(ask_command, "_listen", stop)
+    with agent():
+        assert main(["ask", "-m", "tiny", "--paste", "--copy", "Louder:"]) == 130
+    assert copied() == []
 
 
 def test_ask_from_and_to_the_clipboard(

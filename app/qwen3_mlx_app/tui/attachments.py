@@ -6,6 +6,7 @@ model can tell from the question, and that the screen folds into a chip.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_file(name: str) -> Attachment | None:
     Raises:
         AttachmentError: it is a folder, too big, no text, or cannot be read.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # the name of nobody stays as it is
     try:
         if not path.exists():
             return None

@@ -96,6 +96,13 @@ def to_json(saved: SavedChat) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
 
 
+def _time(value: object) -> float:
+    """Seconds since 1970, 0 for what cannot be any."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return float(value) if 0 <= value < 1e11 else 0.0
+
+
 def from_json(text: str) -> SavedChat:
     """A chat from what `to_json` wrote.
 
@@ -148,7 +155,7 @@ def _turn(item: Any, known: set[int]) -> SavedTurn:
         item["question"],
         number,
         parent,
-        float(created) if isinstance(created, (int, float)) else 0.0,
+        _time(created),
         str(item.get("thought") or ""),
         str(item.get("answer") or ""),
         bool(item.get("thinks", True)),

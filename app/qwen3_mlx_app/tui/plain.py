@@ -6,6 +6,7 @@ screen reader stumbles over a line that grows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -287,7 +288,7 @@ class PlainChat:
         if not self.state.turns:
             self._note(t("There is nothing to export yet."))
             return
-        path = Path(name).expanduser() if name else free_name("chat.md")
+        path = Path(os.path.expanduser(name)) if name else free_name("chat.md")
         saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         try:
@@ -301,7 +302,7 @@ class PlainChat:
     def import_chat(self, name: str) -> None:
         """Read a chat that was exported as JSON."""
         try:
-            self.session.adopt(from_json(Path(name).expanduser().read_text("utf-8")))
+            self.session.adopt(from_json(Path(os.path.expanduser(name)).read_text("utf-8")))
         except (OSError, UnicodeDecodeError, ChatFileError) as error:
             self._note(t("{name} was not imported: {why}", name=name, why=error))
 

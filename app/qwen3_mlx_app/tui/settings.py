@@ -113,7 +113,10 @@ def read_settings(path: Path) -> tuple[Settings, list[str]]:
 
 
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write them with their explanations. Raises OSError where that cannot be done."""
+    """Write them with their explanations. Raises OSError where that cannot be done.
+
+    A file that is no TOML, of which nothing was read, is kept beside it as settings.toml.bad.
+    """
     lines = ["# Settings of `qwen3-mlx chat`. The app writes this file when ^e changes something."]
     for name, value in asdict(settings).items():
         if name != "keys":
@@ -122,9 +125,21 @@ def write_settings(path: Path, settings: Settings) -> None:
     lines += [f"# {name} = {_toml(keys)}" for name, keys in keymap.DEFAULTS.items()]
     lines += [f"{name} = {_toml(keys)}" for name, keys in settings.keys.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_toml(path):
+        path.replace(path.with_suffix(".toml.bad"))
     beside = path.with_suffix(".new")
     beside.write_text("\n".join(lines) + "\n", "utf-8")
     beside.replace(path)
+
+
+def _is_toml(path: Path) -> bool:
+    try:
+        tomllib.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+    except OSError:  # there is none, or it cannot be read and will tell so when it is replaced
+        return True
+    return True
 
 
 def _comment(text: str) -> list[str]:
@@ -168,4 +183,5 @@ def _toml(value: Any) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     for character, code in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
         escaped = escaped.replace(character, code)
-    return f'"{escaped}"'
+    spelled = (f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in escaped)
+    return f'"{"".join(spelled)}"'

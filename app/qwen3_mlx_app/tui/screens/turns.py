@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class TurnActions(DrawnChat):
         if not self.state.turns:
             self.notify(t("There is nothing to export yet."), timeout=3)
             return
-        path = Path(name).expanduser() if name else free_name("chat.md")
+        path = Path(os.path.expanduser(name)) if name else free_name("chat.md")
         saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         self._write_file(path, text)
@@ -110,7 +111,7 @@ class TurnActions(DrawnChat):
     def import_chat(self, name: str) -> None:
         """Read a chat that was exported as JSON."""
         try:
-            saved = from_json(Path(name).expanduser().read_text("utf-8"))
+            saved = from_json(Path(os.path.expanduser(name)).read_text("utf-8"))
         except (OSError, UnicodeDecodeError, ChatFileError) as error:
             self.notice(t("{name} was not imported: {why}", name=name, why=error))
             return
