@@ -309,9 +309,9 @@ class TextGeneration(Reading):
         if parser is None or self.request is None:
             return
         banned: set[int | None] = set()
+        self._steering.holds = not parser.closed and self._thinking_tokens < self._minimum
         if not parser.closed:
-            # In a thought, one more of its tokens is being drawn while this is decided.
-            if self._thinking_tokens + parser.inside < self._minimum:
+            if self._steering.holds:
                 banned = {tokenizer.think_close_id, *self.request.eos}
             elif self._steering.needs_answer:
                 banned = {*self.request.eos}

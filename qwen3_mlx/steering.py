@@ -55,6 +55,8 @@ class Steering:
     parser: ThinkingParser | None = None
     opening: int | None = None
     reserve: int = 0
+    #: While a thought is held open, each draw waits until the token before it has been heard.
+    holds: bool = False
     #: Ids between the end of a thought and a guided answer, still to be drawn.
     gap: list[int] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ class Steering:
 
     @property
     def needs_last(self) -> bool:
-        return self.guide is not None
+        return self.guide is not None or self.holds
 
     @property
     def in_answer(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,15 +236,21 @@ def test_answer_now_before_the_thought_and_in_the_answer(
     assert (reply.text, reply.thought_ended_by, reply.usage.forced_tokens) == (ANSWER, "", 0)
 
 
+def _clock() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+@pytest.mark.parametrize("tools", [[], [_clock]], ids=["free", "guided"])
 @pytest.mark.parametrize("minimum", [1, 2, 3, 17, 40])
 def test_think_more_refuses_an_early_end(
-    model: Qwen3, monkeypatch: pytest.MonkeyPatch, minimum: int
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch, minimum: int, tools: list[Callable[[], str]]
 ) -> None:
     """The script wants to end its thought from its first token on; x comes instead."""
     close = model.encode("</think>")
     ids = [*model.encode("<think>"), *close * 200]
     scripted(model, monkeypatch, ids, instead=model.encode("x")[0])
-    reply = model.ask("?", min_thinking=minimum, max_tokens=2 * minimum + 8)
+    reply = model.ask("?", min_thinking=minimum, max_tokens=2 * minimum + 8, tools=tools)
 
     assert reply.thinking == "x" * minimum
     assert reply.usage.thinking_tokens == minimum

@@ -130,6 +130,8 @@ class AnswerGuide:
                 return False
             self._ending = rest
             return True
+        if self._fresh:  # a thought may have used what there was when `make_room` counted
+            self._slack = min(self._slack, left + 1 - self.needs)
         self._slack -= self._growth
         if self._slack > self._growth:
             self._fresh = False

@@ -113,6 +113,20 @@ def test_endings(vocabulary: Vocabulary, grammar: Grammar, shortest: bytes) -> N
         assert matchers.single.validate_tokens(list(text)) == len(text)
 
 
+def test_an_answer_after_a_long_thought_still_finds_its_end(
+    vocabulary: Vocabulary, tokenizer: Tokenizer
+) -> None:
+    """`make_room` counts before the thought, which may use nearly all of it."""
+    grammar = Grammar.regex("[a-z ]*END")
+    guide = AnswerGuide(vocabulary.matchers(grammar), grammar, tokenizer)
+    assert guide.make_room(32_768)
+    letter = tokenizer.encode("a")[0]
+    ending = next((text for left in range(487, -1, -1) if (text := guide.take(letter, left))), None)
+    assert ending is not None
+    assert guide.fits
+    assert guide.text.endswith(b"END")
+
+
 def test_a_model_without_an_ending_is_refused_in_a_sentence(tokenizer: Tokenizer) -> None:
     with pytest.raises(GrammarError, match="names no token that ends a text"):
         Vocabulary(tokenizer, [])
