@@ -406,6 +406,19 @@ def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept.exists()
 
 
+def test_rm_of_a_link_leaves_what_it_points_to(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = write_checkpoint(tmp_path / "disk" / "model")
+    link = hub.models_dir() / "mine"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    assert main(["rm", "mine", "--yes"]) == 0
+    assert "a link: what it points to stays" in capsys.readouterr().out
+    assert not link.is_symlink()
+    assert (elsewhere / "config.json").exists()
+
+
 def test_rm_asks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")
 
