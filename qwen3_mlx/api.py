@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qwen3_mlx import hub, wishes
 from qwen3_mlx.asking import Asking
 from qwen3_mlx.chat import ThoughtMemory
+from qwen3_mlx.embedding import Embedding
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.request import DrawRule, Request
 from qwen3_mlx.errors import PromptError
@@ -104,7 +105,7 @@ def load(
     return Qwen3(parts, name, keeper, progress=progress)
 
 
-class Qwen3(Asking, Looking):
+class Qwen3(Asking, Looking, Embedding):
     """A loaded model. Any thread may call it; close it, or use it in a `with` statement.
 
     >>> with load("tiny") as model:
@@ -133,9 +134,7 @@ class Qwen3(Asking, Looking):
         self._guides = Guides(parts.tokenizer, parts.eos_ids, parts.template.source)
         loaded = Progress(parts.weight_bytes, progress)
         self._engine = Engine(
-            lambda: keeper.read(loaded),
-            vocab=parts.tokenizer.size,
-            **keeper.engine_options,
+            lambda: keeper.read(loaded), vocab=parts.tokenizer.size, **keeper.engine_options
         )
         self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
@@ -161,7 +160,7 @@ class Qwen3(Asking, Looking):
             can_switch_thinking=self._template.can_switch_thinking,
             family=self._family,
             planned_bytes=(self._keeper.plan or self._keeper.full_plan()).total_bytes,
-            can_call_tools=self._family != "base" and self._template.can_call_tools,
+            can_call_tools=self._prompts.can_hold_tools,
         )
 
     @property

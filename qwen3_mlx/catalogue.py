@@ -19,6 +19,7 @@ from qwen3_mlx.model.config import ModelConfig
 __all__ = [
     "Entry",
     "active_params",
+    "embedders",
     "entries",
     "find",
     "format_bytes",
@@ -35,7 +36,8 @@ class Entry:
     """A known model.
 
     `family` says how it converses: "hybrid" (thinks or not, as asked), "instruct" (never
-    thinks), "thinking" (always thinks), "coder" (never thinks, XML tools) or "base" (no chat).
+    thinks), "thinking" (always thinks), "coder" (never thinks, XML tools), "base" (no chat) or
+    "embedding" (vectors, no text).
     """
 
     name: str
@@ -75,8 +77,17 @@ class Entry:
 
 
 def entries() -> tuple[Entry, ...]:
-    """The models that have a short name, small to large within each family."""
-    return tuple(entry for entry in _all() if entry.family != "base")
+    """The models that converse and have a short name, small to large within each family."""
+    return tuple(entry for entry in _all() if entry.family not in ("base", "embedding"))
+
+
+def embedders() -> tuple[Entry, ...]:
+    """The models that make vectors of texts.
+
+    >>> [entry.name for entry in embedders()]
+    ['embedding-0.6b', 'embedding-4b', 'embedding-8b']
+    """
+    return tuple(entry for entry in _all() if entry.family == "embedding")
 
 
 def find(name: str) -> Entry | None:
@@ -98,7 +109,7 @@ def find(name: str) -> Entry | None:
         if wanted in (entry.hub_id.lower(), entry.name.lower()):
             return entry
     key = _key(wanted)
-    found = [entry for entry in entries() if _key(entry.name) == key]
+    found = [entry for entry in (*entries(), *embedders()) if _key(entry.name) == key]
     return found[0] if key and len(found) == 1 else None
 
 
@@ -106,7 +117,7 @@ def unknown_name(name: str) -> ModelNotFoundError:
     """The error for a name that nothing answers to, with the nearest names that exist."""
     import difflib  # only for this error
 
-    names = [entry.name for entry in entries()]
+    names = [entry.name for entry in (*entries(), *embedders())]
     words = _words(name.strip().lower())
     near = [known for known in names if words and words <= _words(known)]
     near += difflib.get_close_matches("-".join(_bare(name.lower())), names, n=3, cutoff=0.5)
@@ -246,6 +257,12 @@ def _all() -> tuple[Entry, ...]:
         "Coder-30B-A3B": _long(a3b, 1e7),
         "Coder-480B-A35B": _long(_sparse(6144, 2560, 62, 96, 8, experts=160), 1e7),
     }
+    # A decoder alone, over the older vocabulary; a tied head is one that takes no bytes.
+    vectors = {
+        "0.6B": replace(sizes["0.6B"], vocab_size=151_669, max_positions=32_768),
+        "4B": replace(sizes["4B"], vocab_size=151_665),
+        "8B": replace(sizes["8B"], vocab_size=151_665, tied=True),
+    }
     base = ("0.6B", "1.7B", "4B", "8B", "14B", "30B-A3B")  # 32B and 235B-A22B have none
     return (
         *_tiny(),
@@ -259,6 +276,10 @@ def _all() -> tuple[Entry, ...]:
         *(
             _entry(size, "-Base", "base", replace(sizes[size], max_positions=32_768))
             for size in base
+        ),
+        *(
+            Entry(f"embedding-{size.lower()}", f"Qwen/Qwen3-Embedding-{size}", "embedding", config)
+            for size, config in vectors.items()
         ),
     )
 

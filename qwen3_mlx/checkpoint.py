@@ -32,6 +32,7 @@ __all__ = [
     "ITEM_BYTES",
     "Checkpoint",
     "TensorInfo",
+    "model_name",
     "open_checkpoint",
     "read_config",
     "read_header",
@@ -115,7 +116,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     tensors = _by_index(folder, index) if os.path.exists(index) else _by_files(folder)
     if not tensors:
         raise CheckpointError(f"the weight files of {folder} hold no tensors: {_AGAIN}")
+    if "embed_tokens.weight" in tensors:
+        # A decoder without a head, as Qwen3-Embedding: what is tied takes no tensor of its own.
+        config = {**config, "tie_word_embeddings": True}
+        tensors = {model_name(name): info for name, info in tensors.items()}
     return Checkpoint(folder, config, tensors)
+
+
+def model_name(stored: str) -> str:
+    """What a tensor is called here: checkpoints of a decoder alone leave the "model." out.
+
+    >>> model_name("layers.0.mlp.up_proj.weight"), model_name("lm_head.weight")
+    ('model.layers.0.mlp.up_proj.weight', 'lm_head.weight')
+    """
+    bare = stored.startswith(("embed_tokens.", "layers.", "norm."))
+    return f"model.{stored}" if bare else stored
 
 
 def read_config(folder: Path) -> dict[str, Any]:

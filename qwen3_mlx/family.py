@@ -5,6 +5,7 @@ thinking   2507-Thinking: the prompt opens the thought, nothing switches it off
 coder      Qwen3-Coder: never thinks, calls tools as <function=name>
 instruct   2507-Instruct and others that never think
 base       trained to continue text; ends it with <|endoftext|>, not with <|im_end|>
+embedding  makes a vector of a text; its tokenizer ends every text with <|endoftext|> itself
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from qwen3_mlx.text.tokenizer import Tokenizer
 
 __all__ = ["Family", "family_of"]
 
-Family: TypeAlias = Literal["hybrid", "thinking", "coder", "instruct", "base"]
+Family: TypeAlias = Literal["hybrid", "thinking", "coder", "instruct", "base", "embedding"]
 
 
 def family_of(
@@ -31,6 +32,8 @@ def family_of(
     Base checkpoints carry a chat template too, so it is the ending that gives them away:
     neither config.json nor generation_config.json (the last argument) names ``<|im_end|>``.
     """
+    if tokenizer.closing_ids:
+        return "embedding"
     if not template.exists or _never_ends_a_turn(tokenizer, config, generation):
         return "base"
     if template.can_switch_thinking:

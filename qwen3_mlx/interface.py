@@ -76,9 +76,10 @@ class Wishes(TypedDict, total=False):
 class ModelInfo:
     """What a front end shows of a loaded model. Sizes are bytes, the context is tokens.
 
-    `family` is "hybrid", "thinking", "instruct", "coder" or "base"; `planned_bytes` what the
-    memory plan reckons with for the whole context, 0 where there is no plan. `can_call_tools` is
-    False for Base models, and where the chat template knows of no tools.
+    `family` is "hybrid", "thinking", "instruct", "coder", "base" or "embedding"; `planned_bytes`
+    what the memory plan reckons with for the whole context, 0 where there is no plan.
+    `can_call_tools` is False where nothing was trained for them, and where the chat template
+    knows of none.
 
     >>> from qwen3_mlx.testing import FakeModel
     >>> info = FakeModel([]).info

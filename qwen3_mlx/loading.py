@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from qwen3_mlx.checkpoint import Checkpoint, TensorInfo, open_checkpoint, read_config
+from qwen3_mlx.checkpoint import (
+    Checkpoint,
+    TensorInfo,
+    model_name,
+    open_checkpoint,
+    read_config,
+)
 from qwen3_mlx.errors import CheckpointError, OptionError, UnsupportedModelError
 from qwen3_mlx.experts.layout import (
     CODES,
@@ -106,8 +112,9 @@ def open_weights(folder: Path) -> Weights:
         UnsupportedModelError: the model is not a Qwen3 text model, or its weights are of a type
             that is not computed with.
     """
-    config = ModelConfig.from_dict(read_config(folder))  # says "not a Qwen3" before anything else
+    ModelConfig.from_dict(read_config(folder))  # says "not a Qwen3" before anything else
     checkpoint = open_checkpoint(folder)
+    config = ModelConfig.from_dict(checkpoint.config)
     records = open_records(folder, config)
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     check_shapes(shapes | (records.shapes() if records else {}), config)
@@ -205,7 +212,8 @@ def read_weights(
     for file in sorted({tensors[name].file for name in wanted}):
         stored = mx.load(str(file))
         assert isinstance(stored, dict)
-        arrays.update((name, array) for name, array in stored.items() if name in wanted)
+        named = ((model_name(name), array) for name, array in stored.items())
+        arrays.update((name, array) for name, array in named if name in wanted)
     if pool is None:
         return build_model(parts.config, arrays, run, loaded)
     model = build_model(parts.config, arrays, run, loaded, pool.layer)

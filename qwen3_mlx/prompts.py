@@ -48,8 +48,14 @@ class Prompts:
         self._template, self._tokenizer = template, tokenizer
         self._family, self._context = family, context
 
+    @property
+    def can_hold_tools(self) -> bool:
+        """Whether tools can be described to the model."""
+        return self._family not in ("base", "embedding") and self._template.can_call_tools
+
     def raw(self, prompt: str | Sequence[Message]) -> Prompt:
         """A text to be continued as it stands."""
+        self._must_converse()
         if not isinstance(prompt, str):
             raise OptionError("a raw prompt is one text, not messages")
         _require_words(prompt)
@@ -69,6 +75,7 @@ class Prompts:
 
         `drop_for` lets the oldest turns go until so many tokens of the context are left.
         """
+        self._must_converse()
         messages = _messages(prompt, system)
         notices = self._complaints(messages, thinking, budget)
         if not self._template.can_switch_thinking:
@@ -118,6 +125,13 @@ class Prompts:
         if made.closed:
             parser.close()
         return parser
+
+    def _must_converse(self) -> None:
+        if self._family == "embedding":
+            raise OptionError(
+                "this model makes vectors of texts and answers nothing: use `qwen3-mlx embed` or "
+                "Qwen3.embed, or choose another model, such as 0.6b"
+            )
 
     def _ids(
         self,

@@ -90,12 +90,14 @@ def write_checkpoint(
     shards: int = 1,
     seed: int = 0,
     tokenizer: bool = False,
+    embedder: bool = False,
     **overrides: Any,
 ) -> Path:
     """Write a model folder and return it.
 
-    `dialect=5` nests RoPE and renames the experts as Transformers 5 does. `dtype` is "F32",
-    "F16" or "BF16". `overrides` are keys of the flat config.json.
+    `embedder` writes a decoder alone, with bare names, and a tokenizer that ends every text, as
+    Qwen3-Embedding has them. `dialect=5` nests RoPE and renames the experts as Transformers 5
+    does. `dtype` is "F32", "F16" or "BF16". `overrides` are keys of the flat config.json.
     """
     flat = base_config(moe=moe, tied=tied, **overrides)
     flat["torch_dtype"] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype]
@@ -107,9 +109,14 @@ def write_checkpoint(
         encoding="utf-8",
     )
     weights = _weights(ModelConfig.from_dict(flat), seed, dtype)
+    if embedder:
+        weights.pop("lm_head.weight", None)
+        weights = {name.removeprefix("model."): values for name, values in weights.items()}
     _write_shards(path, weights, shards, dtype)
-    if tokenizer:
+    if tokenizer or embedder:
         write_tokenizer(path)
+    if embedder:
+        _end_every_text(path / "tokenizer.json")
     return path
 
 
@@ -131,6 +138,17 @@ def write_tokenizer(path: Path) -> None:
     }
     (path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     (path / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+
+
+def _end_every_text(file: Path) -> None:
+    from tokenizers import Tokenizer, processors
+
+    backend = Tokenizer.from_file(str(file))
+    end = ("<|endoftext|>", backend.token_to_id("<|endoftext|>"))
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {end[0]}", special_tokens=[end]
+    )
+    backend.save(str(file))
 
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "completion": "qwen3_mlx_app.completion_command",
     "convert": "qwen3_mlx_convert.command",
     "doctor": "qwen3_mlx_app.doctor.command",
+    "embed": "qwen3_mlx_app.embed_command",
     "eval": "qwen3_mlx_app.exam.command",
     "fit": "qwen3_mlx_app.fit_command",
     "models": "qwen3_mlx_app.models_command",

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx import hub
-from qwen3_mlx.catalogue import Entry, active_params, entries, format_bytes, total_params
+from qwen3_mlx.catalogue import (
+    Entry,
+    active_params,
+    embedders,
+    entries,
+    format_bytes,
+    total_params,
+)
 from qwen3_mlx.errors import Qwen3Error
 from qwen3_mlx.machines import this_machine
 from qwen3_mlx_app import options
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def known() -> list[dict[str, Any]]:
     """The catalogue as plain values."""
-    return [_known(entry) for entry in entries()]
+    return [_known(entry) for entry in (*entries(), *embedders())]
 
 
 def local() -> list[dict[str, Any]]:
@@ -109,7 +116,7 @@ def _measure(name: str, path: Path) -> dict[str, Any]:
 def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]) -> str:
     lines = _table(
         ("NAME", "PARAMETERS", "4-BIT SIZE", "KV PER TOKEN", "CONTEXT", "FIT", "HUB ID"),
-        [_known_row(entry) for entry in entries()],
+        [_known_row(entry) for entry in (*entries(), *embedders())],
     )
     lines.append("")
     if found:
@@ -128,6 +135,7 @@ def _text(found: Sequence[dict[str, Any]], parts: Sequence[tuple[str, int, int]]
         "",
         "Use one by its name, `qwen3-mlx chat -m 4b`, or by its folder. What is not here yet is",
         "downloaded in bf16, as published; `qwen3-mlx convert 4b --q4` makes 4 bits of it.",
+        "Those called embedding make vectors of texts, with `qwen3-mlx embed`.",
         "FIT is for 4 bits, or for what is stored, on this machine: `qwen3-mlx fit NAME` has more.",
     ]
     return "\n".join(lines)

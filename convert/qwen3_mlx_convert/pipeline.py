@@ -257,9 +257,10 @@ def _planned(
 ) -> tuple[Checkpoint, ModelConfig, Plan]:
     if not journal_of(target).exists():
         refuse_existing(target)
-    config = plain_config(read_config(source))  # another family is told first
+    plain_config(read_config(source))  # another family is told first
     checkpoint = open_checkpoint(source)
     check_side_files(checkpoint.path)
+    config = plain_config(checkpoint.config)
     return checkpoint, config, make_plan(checkpoint, config, recipe, force)
 
 

@@ -128,6 +128,11 @@ class Engine:
         return self._model
 
     @property
+    def prefill_chunk(self) -> int:
+        """Tokens that are read at once."""
+        return self._chunk
+
+    @property
     def prefixes(self) -> PrefixTree:
         """What has been read; use it inside `call` only."""
         return self._prefixes

@@ -134,8 +134,11 @@ class Qwen3Model:
 
     def logits(self, hidden: mx.array) -> mx.array:
         """(…, D) -> (…, V), every entry of the padded vocabulary included."""
-        normed = mx.fast.rms_norm(hidden, self.final_norm, self.config.norm_eps)
-        return self.head(normed)
+        return self.head(self.normed(hidden))
+
+    def normed(self, hidden: mx.array) -> mx.array:
+        """The final norm of (…, D), which the head reads, and of which vectors are made."""
+        return mx.fast.rms_norm(hidden, self.final_norm, self.config.norm_eps)
 
     @property
     def dtype(self) -> mx.Dtype:

@@ -78,6 +78,11 @@ class Tokenizer:
         """The added tokens by their spelling: the ones that plain text must never become."""
         return {content: id for id, (content, _) in self._added.items()}
 
+    @property
+    def closing_ids(self) -> list[int]:
+        """What tokenizer.json puts behind every text: <|endoftext|> for Qwen3-Embedding."""
+        return list(self._backend.encode("").ids)
+
     def id_of(self, token: str) -> int | None:
         """The id of a token given by its spelling in tokenizer.json, or None."""
         id: int | None = self._backend.token_to_id(token)

@@ -12,6 +12,7 @@ from qwen3_mlx.errors import Qwen3Error
 from qwen3_mlx.events import Done, Event, Failed, Prefill, Reply, TextDelta, ToolCall
 from qwen3_mlx.interface import ChatModel, Generation
 from qwen3_mlx_app.server import asked as requests
+from qwen3_mlx_app.server import vectors
 from qwen3_mlx_app.server.asked import Asked
 from qwen3_mlx_app.server.connection import Connection
 from qwen3_mlx_app.server.faults import ApiError, told
@@ -45,6 +46,7 @@ class Desk:
         self._pages: dict[str, tuple[str, Callable[[Connection], None]]] = {
             "/v1/chat/completions": ("POST", self._chat),
             "/v1/completions": ("POST", self._completion),
+            "/v1/embeddings": ("POST", self._embeddings),
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
         }
@@ -114,6 +116,23 @@ class Desk:
     def _completion(self, connection: Connection) -> None:
         asked = requests.completion(json_object(connection.body()))
         self._generate(connection, asked, TextForm(self.name), "prompt")
+
+    def _embeddings(self, connection: Connection) -> None:
+        asked = vectors.texts(json_object(connection.body()))
+        self._check_name(asked.model)
+        with Line(connection.connection) as line:
+            turn = self.gate.enter(lambda: line.put(_TURN))
+            try:
+                line.get()
+                made = self.served.use(
+                    lambda model: vectors.answer(model, asked, self.name, line.check)
+                )
+            except Qwen3Error as error:
+                raise told(error, "input") from error
+            finally:
+                self.gate.leave(turn)
+        connection.send(200, made)
+        connection.about = f"{made['usage']['total_tokens']} tokens"
 
     def _about(self) -> dict[str, Any]:
         about = {"id": self.name, "object": "model", "created": self._began}

@@ -54,11 +54,15 @@ class Line:
         while True:
             with suppress(queue.Empty):
                 return self._news.get_nowait()
-            for descriptor, events in self._poll.poll():
-                if descriptor == self._wake.fileno():
-                    self._wake.recv(4096)
-                elif events & _HUNG_UP or self._has_left():
-                    raise Gone
+            self._look(None)
+
+    def check(self) -> None:
+        """Raise where the client has left, without waiting for news.
+
+        Raises:
+            Gone: the client has left.
+        """
+        self._look(0)
 
     def __enter__(self) -> Line:
         return self
@@ -68,6 +72,14 @@ class Line:
             self._closed = True
             self._wake.close()
             self._waker.close()
+
+    def _look(self, milliseconds: int | None) -> None:
+        """Wait for so long, None for ever, until there is news or the client has left."""
+        for descriptor, events in self._poll.poll(milliseconds):
+            if descriptor == self._wake.fileno():
+                self._wake.recv(4096)
+            elif events & _HUNG_UP or self._has_left():
+                raise Gone
 
     def _has_left(self) -> bool:
         """There is something to read: the end, or the next request, which waits its turn."""

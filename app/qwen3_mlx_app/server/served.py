@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import Done, Event, Failed
@@ -14,6 +15,7 @@ from qwen3_mlx_app.server.faults import ApiError, told
 
 __all__ = ["Served"]
 
+_Result = TypeVar("_Result")
 _PROBE_SECONDS = 10.0
 #: An engine that was heard so shortly ago need not be asked.
 _FRESH_SECONDS = 1.0
@@ -57,6 +59,23 @@ class Served:
         """
         with self._lock:
             self._ready()
+
+    def use(self, work: Callable[[ChatModel], _Result]) -> _Result:
+        """Do something with the model that ends by itself, after loading it if need be.
+
+        Raises:
+            ApiError: the model cannot be loaded, or the server ends.
+            Exception: whatever `work` raises.
+        """
+        with self._lock:
+            model = self._loaded()
+            with self._guard:
+                self._starting += 1
+        try:
+            return work(model)
+        finally:
+            with self._guard:
+                self._starting -= 1
 
     def start(
         self,
