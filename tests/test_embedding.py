@@ -17,6 +17,7 @@ import qwen3_mlx
 from qwen3_mlx import OptionError, PromptError, Qwen3
 from qwen3_mlx.checkpoint import open_checkpoint
 from qwen3_mlx.embedding import _batches
+from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import convert
 
 TOLERANCE = 2e-5
@@ -174,6 +175,18 @@ def test_a_decoder_alone_is_converted_and_still_embeds(
         assert packed.info.family == "embedding"
         likeness = (plain.embed(TEXTS) * packed.embed(TEXTS)).sum(axis=1)
     assert likeness.min() > 0.99
+
+
+def test_the_commands_say_what_it_is_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "q4"
+    assert main(["convert", str(folder), "--q4", "-o", str(target)]) == 0
+    told = capsys.readouterr()
+    assert f"qwen3-mlx embed -m {target}" in told.out + told.err
+    assert "qwen3-mlx embed -m" in (target / "README.md").read_text()
+    assert main(["quality", str(target), "--against", str(folder)]) == 2
+    assert "makes vectors" in capsys.readouterr().err
 
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 64))

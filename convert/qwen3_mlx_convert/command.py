@@ -197,6 +197,8 @@ def _default_target(model: str, recipe: Recipe, calibrate: str | None) -> Path:
 
 
 def _summary(report: ConvertReport) -> str:
+    from qwen3_mlx.text.tokenizer import ends_every_text  # not for the help text
+
     files = "1 file" if report.files == 1 else f"{report.files} files"
     lines = [
         f"{report.target}: {format_bytes(report.target_bytes)} in {files}, "
@@ -209,7 +211,9 @@ def _summary(report: ConvertReport) -> str:
             + (f"largest error {100 * found.worst:.1f} %, {found.worst_name}"
                if found.worst else "equal")
         )  # fmt: skip
-    lines.append(f"Chat with it:  qwen3-mlx chat -m {shlex.quote(str(report.target))}")
+    use = "Embed" if ends_every_text(report.target) else "Chat"
+    target = shlex.quote(str(report.target))
+    lines.append(f"{use} with it:  qwen3-mlx {use.lower()} -m {target}")
     return "\n".join(lines)
 
 

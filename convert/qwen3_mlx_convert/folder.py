@@ -12,6 +12,7 @@ from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.places import hub_id_of
+from qwen3_mlx.text.tokenizer import ends_every_text
 from qwen3_mlx_convert.durable import copy_file, write_json, write_text
 from qwen3_mlx_convert.quantize import Recipe
 
@@ -92,7 +93,8 @@ def write_side_files(
         source = checkpoint.path / name
         if source.exists():
             copy_file(source, folder / name)
-    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout, how)
+    use = "embed" if ends_every_text(folder) else "chat"
+    card = _model_card(source_id(checkpoint.path), folder, recipe, weight_bytes, layout, how, use)
     write_text(folder / "README.md", card)
 
 
@@ -134,7 +136,13 @@ def _flat(raw: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
 
 
 def _model_card(
-    source: str, folder: Path, recipe: Recipe, weight_bytes: int, layout: str, how: str
+    source: str,
+    folder: Path,
+    recipe: Recipe,
+    weight_bytes: int,
+    layout: str,
+    how: str,
+    use: str,
 ) -> str:
     base = f"base_model: {source}\n" if "/" in source else ""
     where = (
@@ -149,7 +157,7 @@ def _model_card(
         f"- weights: {format_bytes(weight_bytes)} ({how})\n"
         f"- files: {', '.join(sorted(_listed(folder)))}\n\n"
         f"{where}:\n\n"
-        "```sh\nqwen3-mlx chat -m PATH_OF_THIS_FOLDER\n```\n\n"
+        f"```sh\nqwen3-mlx {use} -m PATH_OF_THIS_FOLDER\n```\n\n"
         "The licence and the terms of the source apply to this folder too.\n"
     )
 

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the card."""
     from qwen3_mlx.checkpoint import open_checkpoint
     from qwen3_mlx.errors import OptionError
+    from qwen3_mlx.text.tokenizer import ends_every_text
     from qwen3_mlx_convert.dialects import plain_config
     from qwen3_mlx_convert.fetching import fetch
     from qwen3_mlx_convert.quality import measure
@@ -56,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(f"--tokens is {args.tokens}: give at least 16")
     begun = time.monotonic()
     packed = open_checkpoint(fetch(args.model))
+    if ends_every_text(packed.path):
+        raise OptionError(
+            f"{packed.path} makes vectors, and this measures what a model predicts: compare the "
+            "vectors of your texts with Qwen3.embed"
+        )
     source = open_checkpoint(fetch(args.against, source=True))
     vocab = plain_config(source.config).vocab_size
     ids = token_rows(packed.path, vocab, read_text(args.text), _LENGTH, args.tokens)

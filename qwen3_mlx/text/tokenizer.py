@@ -24,7 +24,7 @@ from tokenizers import decoders, models
 from qwen3_mlx.errors import CheckpointError, PromptError
 from qwen3_mlx.text.files import read_json, token_text
 
-__all__ = ["StreamDecoder", "Tokenizer"]
+__all__ = ["StreamDecoder", "Tokenizer", "ends_every_text"]
 
 
 class Tokenizer:
@@ -188,6 +188,17 @@ class StreamDecoder:
     def held_bytes(self) -> int:
         """How many bytes of an incomplete character are held back."""
         return len(self._decoder.getstate()[0])
+
+
+def ends_every_text(folder: Path) -> bool:
+    """Whether a folder's tokenizer does, which tells a model that makes vectors of texts.
+
+    False where there is no tokenizer that can be read, which others tell.
+    """
+    try:
+        return bool(Tokenizer.from_folder(folder, 0).closing_ids)
+    except CheckpointError:
+        return False
 
 
 @lru_cache(maxsize=1)
