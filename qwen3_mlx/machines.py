@@ -22,6 +22,7 @@ __all__ = [
     "bandwidth",
     "describe",
     "memory_size",
+    "memory_text",
     "named",
     "sysctl",
     "this_machine",
@@ -68,8 +69,17 @@ class Machine:
     @property
     def memory(self) -> str:
         """The memory as it is sold: 64 GB are 64 x 2**30 bytes."""
-        size = self.memory_bytes / _GIB
-        return f"{size:.0f} GB" if abs(size - round(size)) < 0.05 else f"{size:.1f} GB"
+        return memory_text(self.memory_bytes)
+
+
+def memory_text(size: int) -> str:
+    """Memory as it is sold.
+
+    >>> memory_text(2**36), memory_text(25 * 2**28)
+    ('64 GB', '6.2 GB')
+    """
+    sold = size / _GIB
+    return f"{sold:.0f} GB" if abs(sold - round(sold)) < 0.05 else f"{sold:.1f} GB"
 
 
 def bandwidth(chip: str) -> float | None:

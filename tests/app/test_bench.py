@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,11 +16,13 @@ from checkpoints import write_checkpoint
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.loading import read_parts, read_weights
 from qwen3_mlx.model.qwen3 import Qwen3Model
-from qwen3_mlx_app.bench import launches, machine
+from qwen3_mlx_app.bench import launches, machine, measure
 from qwen3_mlx_app.bench.measure import Row, Spread
+from qwen3_mlx_app.bench.report import Results, as_page
 from qwen3_mlx_app.bench.sides import cold_process, prompt_ids
 from qwen3_mlx_app.cli import main
 from qwen3_mlx_convert import convert
+from qwen3_mlx_convert.packing import pack_folder
 
 FEW = ["--generate", "4", "--warm", "2"]
 QUICK = [*FEW, "--prompts", "4,8", "--batches", "3", "--rounds", "2", "--no-cold"]
@@ -121,12 +124,68 @@ def test_cold_starts_are_whole_processes(
     assert "batch" not in out
 
 
-@pytest.mark.parametrize("flags", [["--rounds", "0"], ["--prompts", "0"], ["--generate", "1"]])
-def test_plans_that_measure_nothing(
-    flags: list[str], folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+def test_metal_keeps_its_kernels_where_no_test_empties_them(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert main(["bench", "-m", str(folders["dense"]), *flags]) == 2
-    assert "at least" in capsys.readouterr().err
+    monkeypatch.setattr("qwen3_mlx_app.bench.measure.mx.metal.is_available", lambda: True)
+    monkeypatch.setattr("qwen3_mlx_app.bench.measure.cold_process", lambda command, **_: 1.0)
+    told: list[str] = []
+    measure._each_cold_start([], lambda rows, run: told.extend(row.kind for row in rows))
+    assert told == ["cold_ask"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--rounds", "0"], "at least"), (["--prompts", "0"], "at least"),
+     (["--generate", "1"], "at least"), (["--batches", "-3"], "--batches 0"),
+     (["--context", "60"], "are 576 tokens, and the context is 60: pass shorter --prompts")],
+)  # fmt: skip
+def test_plans_that_cannot_be_measured(
+    flags: list[str], words: str, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "-m", str(folders["dense"]), "--warm", "48", *flags]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_model_without_a_template_is_measured_all_the_same(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = Path(shutil.copytree(folders["dense"], tmp_path / "base"))
+    (base / "chat_template.jinja").unlink()
+    assert main(["bench", "-m", str(base), *[word for word in QUICK if word != "--no-cold"]]) == 0
+    told = capsys.readouterr()
+    assert "decode 4 after 8" in told.out
+    assert "first token" not in told.out
+    assert "cold start" not in told.out
+    assert "note: no chat template" in told.err
+
+
+def test_a_model_that_makes_vectors_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "embedder", embedder=True)
+    assert main(["bench", "-m", str(folder), *QUICK]) == 2
+    assert "makes vectors and answers nothing" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_that_mlx_lm_cannot_read(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack_folder(folders["moe-q4"], tmp_path / "records")
+    flags = [*QUICK, "--against", "mlx-lm"]
+    assert main(["bench", "-m", str(tmp_path / "records"), *flags]) == 2
+    assert "its experts are records, `qwen3-mlx unpack` it first" in capsys.readouterr().err
+
+
+def test_one_layer_has_no_launches_to_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "one", tokenizer=True, num_hidden_layers=1)
+    assert main(["bench", "-m", str(folder), *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "bytes read per token" in out
+    assert "launches" not in out
 
 
 def test_gains_say_how_many_times_better() -> None:
@@ -161,11 +220,25 @@ def test_prompts_differ_by_seed_only() -> None:
     assert all(0 <= token < 300 for token in prompt_ids(500, 300, 3))
 
 
-def test_a_page_without_a_folder_is_told_first(
-    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+def test_the_page_says_memory_as_it_is_sold() -> None:
+    about = dict.fromkeys(("cores", "system", "backend", "qwen3-mlx", "mlx", "mlx-lm", "python"), 1)
+    results = Results(
+        "m", "bench", about | {"chip": "Apple M4 Max", "memory_bytes": 2**36},
+        measure.Plan((8,), 4, 2, (), 1, cold=False), ("qwen3-mlx",), [], {}, 1, {},
+    )  # fmt: skip
+    assert "\n64 GB of memory, 1 cores" in as_page(results)
+
+
+def test_a_page_that_cannot_be_written_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "-m", str(folders["dense"]), "--report", "/no/such/folder/p.md"]) == 2
+    assert main(["bench", "-m", "tiny", "--report", "/no/such/folder/p.md"]) == 2
     assert "/no/such/folder is no folder: nothing was done" in capsys.readouterr().err
+    assert main(["bench", "-m", "tiny", "--report", str(tmp_path)]) == 2
+    assert f"{tmp_path} is a folder, and a file is to be written" in capsys.readouterr().err
+    monkeypatch.setattr("qwen3_mlx_app.writing.os.access", lambda path, mode: False)
+    assert main(["bench", "-m", "tiny", "--report", str(tmp_path / "p.md")]) == 2
+    assert "p.md cannot be written: nothing was done" in capsys.readouterr().err
 
 
 def test_a_cold_start_that_fails_says_why() -> None:

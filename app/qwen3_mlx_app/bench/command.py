@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,8 +109,12 @@ def _results(args: argparse.Namespace) -> Results:
     sides: list[Side] = [mine]
     try:
         mine.load()  # a model that cannot be used should say so before anything is measured
+        _check(mine, plan)
         for notice in mine.notices:
             print(f"note: {notice}", file=sys.stderr)
+        if not mine.asks:
+            plan = replace(plan, cold=False)
+            print("note: no chat template, so no first token and no cold start", file=sys.stderr)
         if args.against:
             from qwen3_mlx_app.bench.peer import MlxLm
 
@@ -137,6 +142,24 @@ def _results(args: argparse.Namespace) -> Results:
             side.close()
 
 
+def _check(mine: Ours, plan: Plan) -> None:
+    """Whether this model can do what the plan asks for."""
+    from qwen3_mlx.errors import OptionError
+
+    parts = mine.parts
+    if parts.tokenizer.closing_ids:
+        raise OptionError(
+            f"{parts.checkpoint.path} makes vectors and answers nothing: bench is for models that "
+            "say tokens"
+        )
+    longest = max(plan.prompts) + max(plan.generate, plan.warm)
+    if longest > mine.context:
+        raise OptionError(
+            f"a prompt and what is said after it are {longest:,} tokens, and the context is "
+            f"{mine.context:,}: pass shorter --prompts, or a longer --context"
+        )
+
+
 def _launches(sides: list[Side], mine: Ours) -> dict[str, Launches]:
     from qwen3_mlx_app.bench import launches
     from qwen3_mlx_app.bench.peer import MlxLm
@@ -156,11 +179,15 @@ def _plan(args: argparse.Namespace) -> Plan:
 
     if args.rounds < 1 or args.generate < 2 or not args.prompts or min(args.prompts) < 1:
         raise OptionError("bench needs a prompt of 1 token, 2 tokens to say and 1 round at least")
+    if min(args.batches, default=0) < 0:
+        raise OptionError(
+            f"a batch of {min(args.batches)} is none: pass --batches 0 to leave it out"
+        )
     return Plan(
         prompts=args.prompts,
         generate=args.generate,
         warm=max(args.warm, 2),
-        batches=tuple(batch for batch in args.batches if batch > 0),
+        batches=tuple(batch for batch in args.batches if batch),
         rounds=args.rounds,
         cold=not args.no_cold,
     )

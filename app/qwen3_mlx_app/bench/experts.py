@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from qwen3_mlx.experts.counts import Counts
+    from qwen3_mlx.experts.trace import Trace
     from qwen3_mlx.loading import Weights
     from qwen3_mlx.model.qwen3 import Qwen3Model
     from qwen3_mlx.streaming import Keeper
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "measure", "run"]
 
+#: Flags that `bench` has too: before the word `experts` they count as well.
+_SHARED = ("model", "context", "kv_bits", "rounds", "dtype", "json")
+
 _EXAMPLES = """\
 examples:
   qwen3-mlx bench experts -m ./Qwen3-30B-A3B-q4 --memory-limit 10GB
-  qwen3-mlx bench experts -m tiny --slots 8 --trace-out tiny.trace --tokens 2000
+  qwen3-mlx bench experts -m tiny --slots 8 --trace-out tiny.trace --tokens 800
   qwen3-mlx bench experts --replay tiny.trace       hits of each policy and of Belady's optimum
 
 Ids are fed, so no chat template is needed. Both sides decode the same ids, in turns.
@@ -46,8 +50,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("-m", "--model", metavar="MODEL", help="as for `ask`")
     options.add_memory(parser)
-    parser.add_argument("--tokens", type=int, default=16, metavar="N", help="for each round (16)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (3)")
+    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="for each round (64)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (5)")
     parser.add_argument("--prompt", type=int, default=32, metavar="N", help="ids before them (32)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="compute in it")
     parser.add_argument("--throttle", metavar="SPEED", help="a slower disk, such as 3GB/s")
@@ -63,6 +67,9 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("--replay", metavar="F", type=Path, help="only replay a trace")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
+    for action in parser._actions:
+        if action.dest in _SHARED:
+            action.default = argparse.SUPPRESS
     return parser
 
 
@@ -77,28 +84,34 @@ def run(args: argparse.Namespace) -> int:
     if min(args.tokens, args.rounds, args.prompt) < 1:
         raise OptionError("bench experts needs 1 token, 1 round and a prompt of 1 id at least")
     writing.check(args.trace_out)
+    from qwen3_mlx.experts.trace import Trace
     from qwen3_mlx.loading import open_weights
     from qwen3_mlx_convert.fetching import fetch
 
-    weights = open_weights(fetch(options.chosen_model(args)))
-    if not weights.config.experts:
+    args.model = options.chosen_model(args)
+    weights = open_weights(fetch(args.model))
+    config = weights.config
+    if not config.experts:
         raise OptionError(f"{weights.checkpoint.path} has no experts to stream")
-    result = measure(weights, args)
+    trace = Trace(config.experts, config.top_k) if args.trace_out else None
+    result = measure(weights, args, trace)
     print(json.dumps(result, indent=2) if args.json else _text(result))
+    if trace is not None:  # last: the measurement is told even if the disk is full
+        trace.save(args.trace_out)
     return 0
 
 
-def measure(weights: Weights, args: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of both sides in turns; the object that `--json` prints."""
+def measure(
+    weights: Weights, args: argparse.Namespace, trace: Trace | None = None
+) -> dict[str, Any]:
+    """Rounds of both sides in turns; the object that `--json` prints. `trace` is filled."""
     import mlx.core as mx
 
-    from qwen3_mlx.experts.trace import Trace
     from qwen3_mlx.streaming import Keeper
 
-    config = weights.config
+    memory = {"context": _context(weights, args), "kv_bits": args.kv_bits}
     keeper = Keeper(
-        weights, args.dtype, memory_limit=args.memory_limit, slots=args.slots,
-        context=args.context or min(config.max_positions, args.prompt + args.rounds * args.tokens),
+        weights, args.dtype, memory_limit=args.memory_limit, slots=args.slots, **memory,
         experts={"policy": args.policy, "governor": args.governor, "throttle": _throttle(args)},
     )  # fmt: skip
     assert keeper.plan is not None
@@ -106,23 +119,32 @@ def measure(weights: Weights, args: argparse.Namespace) -> dict[str, Any]:
     streamed = _Side(args, keeper.read(lambda nbytes: None), keeper)
     pool = keeper.pool
     assert pool is not None
-    if args.trace_out:
-        pool.trace = Trace(config.experts, config.top_k)
+    pool.trace = trace
     streamed.round(args.tokens)  # alone, so that its peak is its own
     peak = mx.get_peak_memory()
-    resident = None if args.no_resident else _resident(weights, args)
+    resident = None if args.no_resident else _resident(args, Keeper(weights, args.dtype, **memory))
     for number in range(args.rounds):
         if resident is not None:
             resident.round(args.tokens)
         if number + 1 < args.rounds:
             streamed.round(args.tokens)
     identical = None if resident is None else resident.digests == streamed.digests
-    if args.trace_out and pool.trace is not None:
-        pool.trace.save(args.trace_out)
     keeper.close()
     result = _result(args, keeper, resident, streamed, identical)
     result["streamed"]["peak_bytes"] = peak
     return result
+
+
+def _context(weights: Weights, args: argparse.Namespace) -> int:
+    """Tokens of the context to plan for; all that is read and said must fit."""
+    needed = args.prompt + args.rounds * args.tokens
+    context: int = args.context or min(weights.config.max_positions, needed)
+    if needed > context:
+        raise OptionError(
+            f"{args.prompt} ids and {args.rounds} rounds of {args.tokens} tokens are {needed:,} "
+            f"in all, and the context is {context:,}: pass fewer --tokens, or a longer --context"
+        )
+    return context
 
 
 @dataclass
@@ -151,17 +173,14 @@ class _Side:
             self._begin()
         assert self._step is not None
         digest = hashlib.sha256()
-        cpu, wall = time.process_time(), time.perf_counter()
-        rows = []
         for _ in range(tokens):
+            cpu, wall = time.process_time(), time.perf_counter()
             logits = self._step(mx.array([[self._drawn]]))
             self._drawn = _best(logits)
-            rows.append(logits)
-        self.cpu_seconds += time.process_time() - cpu
-        self.wall_seconds += time.perf_counter() - wall
-        self.tokens += tokens
-        for logits in rows:
+            self.cpu_seconds += time.process_time() - cpu
+            self.wall_seconds += time.perf_counter() - wall
             digest.update(np.array(logits.astype(mx.float32)).tobytes())
+        self.tokens += tokens
         self.digests.append(digest.hexdigest())
 
     def _begin(self) -> None:
@@ -190,24 +209,26 @@ def _best(logits: mx.array) -> int:
     return ids[0]
 
 
-def _resident(weights: Weights, args: argparse.Namespace) -> _Side | None:
+def _resident(args: argparse.Namespace, keeper: Keeper) -> _Side | None:
     """The other side, where the machine has memory for it."""
-    from qwen3_mlx.streaming import Keeper
-
-    needed, free = weights.weight_bytes, _free_bytes()
-    if free is not None and needed > 0.8 * free:
+    if keeper.full_plan().total_bytes > _free_bytes():
         return None
-    keeper = Keeper(weights, args.dtype)
     return _Side(args, keeper.read(lambda nbytes: None), None)
 
 
-def _free_bytes() -> int | None:
-    """Memory that is free now, where the system says it (Linux)."""
+def _free_bytes() -> int:
+    """Memory for one model more: what the system has free, and what may be planned at all."""
+    import mlx.core as mx
+
+    from qwen3_mlx.machines import this_machine
+
+    left = this_machine().usable_bytes - mx.get_active_memory()
     try:
         text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return None
-    return int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    except OSError:  # macOS, which says no such thing
+        return left
+    available = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    return min(left, available * 4 // 5)
 
 
 def _result(
@@ -221,7 +242,7 @@ def _result(
     misses = (counts.uses - counts.hits) / max(1, counts.tokens)
     ours = 1e3 * streamed.cpu_seconds / streamed.tokens
     result: dict[str, Any] = {
-        "model": str(args.model),
+        "model": args.model,
         "slots": sorted(set(stats.slots)),
         "tokens": streamed.tokens,
         "streamed": {
@@ -287,4 +308,8 @@ def _text(result: dict[str, Any]) -> str:
     else:
         lines.append("resident   not measured: it does not fit, or --no-resident")
     chosen = result["experts"]["governor"]
-    return "\n".join([*lines, f"the governor chose {chosen}" if chosen else ""]).rstrip()
+    if chosen == "measuring":
+        lines.append("the governor was still measuring: more --tokens let it choose")
+    elif chosen:
+        lines.append(f"the governor chose {chosen}")
+    return "\n".join(lines)

@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import mlx.core as mx
 
+from qwen3_mlx.errors import OptionError
+from qwen3_mlx.experts.records import MANIFEST
 from qwen3_mlx_app.bench.sides import QUESTION, Solo, prompt_ids
 
 __all__ = ["MlxLm", "cold_command"]
@@ -42,12 +44,19 @@ class MlxLm:
         self.model: Any = None
         self._tokenizer: Any = None
 
+    @property
+    def asks(self) -> bool:
+        return bool(self._tokenizer.has_chat_template)
+
     def load(self) -> float:
         self.close()
         from mlx_lm import load
 
         began = time.perf_counter()
-        self.model, self._tokenizer = load(str(self._folder))[:2]
+        try:
+            self.model, self._tokenizer = load(str(self._folder))[:2]
+        except Exception as error:  # whatever it stumbles over, it is no fault of ours
+            raise OptionError(_cannot(self._folder, error)) from error
         if self._dtype is not None:
             self.model.set_dtype(getattr(mx, self._dtype))
             mx.eval(self.model.parameters())
@@ -107,6 +116,13 @@ class MlxLm:
         from mlx_lm.sample_utils import make_sampler
 
         return make_sampler(temp=0.6, top_p=0.95, top_k=20) if self._sampled else None
+
+
+def _cannot(folder: Path, error: Exception) -> str:
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if (folder / MANIFEST).exists():
+        return f"mlx-lm cannot load {folder}: its experts are records, `qwen3-mlx unpack` it first"
+    return f"mlx-lm cannot load {folder} ({why}): leave out --against, or convert it first"
 
 
 class _Endless:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qwen3_mlx.catalogue import format_bytes
-from qwen3_mlx.machines import bandwidth
+from qwen3_mlx.machines import bandwidth, memory_text
 from qwen3_mlx_app.bench.launches import Launches
 from qwen3_mlx_app.bench.measure import Plan, Row, Spread
 
@@ -85,7 +85,7 @@ def as_page(results: Results) -> str:
     lines = [
         f"# {results.model} on {machine['chip']}",
         "",
-        f"{format_bytes(machine['memory_bytes'])} of memory, {machine['cores']} cores, "
+        f"{memory_text(machine['memory_bytes'])} of memory, {machine['cores']} cores, "
         f"{machine['system']}, MLX on {machine['backend']}.",
         f"qwen3-mlx {machine['qwen3-mlx']}, mlx {machine['mlx']}, mlx-lm {machine['mlx-lm']}, "
         f"Python {machine['python']}.",
@@ -148,7 +148,7 @@ def _gain(spread: Spread) -> str:
 
 def _facts(results: Results) -> list[str]:
     counts = ", ".join(f"{side} {found.total}" for side, found in results.launches.items())
-    facts = [f"launches per layer in decode: {counts}"]
+    facts = [f"launches per layer in decode: {counts}"] if counts else []
     for context, read in results.bytes_per_token.items():
         fact = f"bytes read per token at {context} tokens: {format_bytes(read)}"
         roofline = results.roofline(context)

@@ -48,6 +48,10 @@ class Side(Protocol):
 
     name: str
 
+    @property
+    def asks(self) -> bool:
+        """Whether what is loaded can be asked: it has a chat template."""
+
     def load(self) -> float:
         """Load the folder, tokenizer included; seconds. What was loaded before is let go."""
 
@@ -77,7 +81,7 @@ def prompt_ids(length: int, vocab: int, seed: int) -> list[int]:
 
 
 def cold_process(command: Sequence[str], *, empty_cache: bool = False) -> float:
-    """Seconds of a whole process; with `empty_cache` nothing that MLX compiled is found.
+    """Seconds of a whole process; with `empty_cache` nothing that MLX's CPU compiled is found.
 
     Raises:
         EngineError: it failed.
@@ -85,7 +89,7 @@ def cold_process(command: Sequence[str], *, empty_cache: bool = False) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | {"QWEN3_MLX_HOME": scratch}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        if empty_cache:  # MLX keeps compiled kernels below the temporary folder
+        if empty_cache:  # the CPU's compiled kernels are kept below the temporary folder
             environment["TMPDIR"] = scratch
         began = time.perf_counter()
         done = subprocess.run(
@@ -122,6 +126,7 @@ class Ours:
         self._folder, self._dtype = folder, dtype
         self._context, self._kv_bits = context, kv_bits
         self.notices: list[str] = []
+        self.context = 0  # tokens, once loaded
         self._rule = THINKING if sampled else DrawRule()
         self._engine: Engine | None = None
         self._parts: Parts
@@ -130,6 +135,10 @@ class Ours:
     def parts(self) -> Parts:
         """What is known of the loaded model without its weights."""
         return self._parts
+
+    @property
+    def asks(self) -> bool:
+        return self._parts.template.exists
 
     @property
     def engine(self) -> Engine:
@@ -142,7 +151,7 @@ class Ours:
         began = time.perf_counter()
         parts = self._parts = read_parts(self._folder)
         keeper = Keeper(parts, self._dtype, context=self._context, kv_bits=self._kv_bits)
-        self.notices = keeper.notices
+        self.notices, self.context = keeper.notices, keeper.context
         self._engine = Engine(
             lambda: keeper.read(lambda nbytes: None),
             vocab=parts.tokenizer.size,
