@@ -27,7 +27,7 @@ from qwen3_mlx.experts.layout import (
 )
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.records import Records, RecordSource, open_records
-from qwen3_mlx.experts.store import Source, TensorSource
+from qwen3_mlx.experts.store import Identity, Source, TensorSource, identity_of
 from qwen3_mlx.memory import Plan, Sizes
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -56,11 +56,15 @@ _DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weights of a folder, checked and not yet read."""
+    """The weights of a folder, checked and not yet read.
+
+    `files` says which files were there then: a folder may be written anew while a model runs.
+    """
 
     checkpoint: Checkpoint
     config: ModelConfig
     records: Records | None
+    files: Mapping[Path, Identity]
 
     @property
     def weight_bytes(self) -> int:
@@ -119,7 +123,7 @@ def open_weights(folder: Path) -> Weights:
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     check_shapes(shapes | (records.shapes() if records else {}), config)
     _check_dtypes(checkpoint.tensors)
-    return Weights(checkpoint, config, records)
+    return Weights(checkpoint, config, records, _files(checkpoint))
 
 
 def read_parts(folder: Path) -> Parts:
@@ -139,7 +143,9 @@ def read_parts(folder: Path) -> Parts:
         )
     template = ChatTemplate.from_folder(folder)
     generation = checkpoint.generation_config()
-    return Parts(checkpoint, config, weights.records, tokenizer, template, generation)
+    return Parts(
+        checkpoint, config, weights.records, weights.files, tokenizer, template, generation
+    )
 
 
 def sizes_of(parts: Weights, dtype: str | None = None) -> Sizes:
@@ -228,6 +234,18 @@ def _run_dtype(parts: Weights, dtype: str | None) -> mx.Dtype:
     stored = parts.checkpoint.tensors["model.norm.weight"].dtype
     made: mx.Dtype = getattr(mx, dtype or _DTYPE_OF[stored])
     return made
+
+
+def _files(checkpoint: Checkpoint) -> dict[Path, Identity]:
+    """The weight files as they are before anything is read of them but their headers."""
+    paths = {info.file for info in checkpoint.tensors.values()}
+    try:
+        return {path: identity_of(path) for path in paths}
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} was there and cannot be read any more ({error.strerror}): the "
+            "folder is being changed, load it again afterwards"
+        ) from error
 
 
 def _check_dtypes(tensors: Mapping[str, TensorInfo]) -> None:

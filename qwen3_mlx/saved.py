@@ -31,6 +31,7 @@ from qwen3_mlx.engine.kv import KVCache, Layers
 from qwen3_mlx.engine.request import DrawRule, Request, RequestStats
 from qwen3_mlx.errors import EngineError, OptionError, Qwen3Error
 from qwen3_mlx.events import FinishReason
+from qwen3_mlx.experts.store import identity_of
 from qwen3_mlx.loading import Weights
 from qwen3_mlx.model.config import ModelConfig
 
@@ -243,7 +244,7 @@ class SavedPrefixes:
 
         Raises:
             OptionError: nothing is kept in memory, or not as much as these ids need.
-            SavedPrefixError: the disk does not take it.
+            SavedPrefixError: the disk does not take it, or the model's files have changed.
         """
         engine, store = self._engine, self._opened()
         if store.find(ids) == len(ids):  # a file that proves bad is removed when it is read
@@ -303,7 +304,12 @@ def fingerprint(parts: Weights) -> str:
     """A digest by which a model is known again: its config, its tensors, samples of their bytes.
 
     Reading every weight would take as long as reading the text. Fine-tuning changes the whole
-    of a tensor, so four samples of each tell.
+    of a tensor, so four samples of each tell. Files are read here that were read before, when
+    the model was loaded, and must still be the same.
+
+    Raises:
+        SavedPrefixError: a weight file has changed since the model was opened.
+        OSError: one cannot be read.
     """
     digest = hashlib.sha256(json.dumps(parts.checkpoint.config, sort_keys=True).encode())
     if parts.records is not None:  # its manifest has a checksum of every expert
@@ -319,6 +325,12 @@ def fingerprint(parts: Weights) -> str:
             for part in range(_SAMPLES):
                 place = info.offset + last * part // (_SAMPLES - 1)
                 digest.update(os.pread(handle, min(_SAMPLE_BYTES, info.nbytes), place))
+        for path, handle in files.items():  # after the last sample
+            if identity_of(handle) != parts.files[path]:
+                raise SavedPrefixError(
+                    f"saved prefixes are left aside, because {path} was changed or replaced after "
+                    "the model was loaded: load it again"
+                )
     finally:
         for handle in files.values():
             os.close(handle)

@@ -179,6 +179,27 @@ def test_a_model_whose_files_are_gone_answers_without(folder: Path, tmp_path: Pa
     assert "left aside" in reply.notices[0]
 
 
+def test_a_model_whose_files_were_replaced_saves_nothing_and_takes_nothing(tmp_path: Path) -> None:
+    """The keys and values come from the weights in memory, the fingerprint from the disk."""
+    changed = write_checkpoint(tmp_path / "changed", dtype="F32", tokenizer=True)
+    other = write_checkpoint(tmp_path / "other", dtype="F32", tokenizer=True, seed=5)
+    plain = ask(other)
+    with qwen3_mlx.load(str(other)) as model:
+        model.save_prefix(system=SYSTEM)
+    with qwen3_mlx.load(str(changed)) as model:
+        os.replace(other / "model.safetensors", changed / "model.safetensors")
+        with pytest.raises(SavedPrefixError, match=r"was changed or replaced .*: load it again"):
+            model.save_prefix(system="You are kind.")
+        reply = one(model)
+    assert len(files()) == 1
+    assert reply.usage.cached_tokens == 0
+    assert "left aside" in reply.notices[0]
+
+    again = ask(changed)  # now it is the other model, and may take what that one saved
+    assert again.usage.cached_tokens > 0
+    assert again.text == plain.text
+
+
 def test_a_conversation_may_begin_with_a_document(folder: Path) -> None:
     begin = [{"role": "user", "content": "A document. " * 9}, {"role": "assistant", "content": "I"}]
     with qwen3_mlx.load(str(folder)) as model:

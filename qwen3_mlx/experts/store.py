@@ -24,7 +24,7 @@ from qwen3_mlx.errors import CheckpointError, ExpertReadError
 from qwen3_mlx.experts.layout import ExpertFormat, Part, layer_format, tensor_name
 from qwen3_mlx.model.config import ModelConfig
 
-__all__ = ["Destination", "Files", "Source", "TensorSource", "Throttle"]
+__all__ = ["Destination", "Files", "Identity", "Source", "TensorSource", "Throttle", "identity_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Throttle:
             time.sleep(left - _OVERSLEEP if left > 2 * _OVERSLEEP else 0)
 
 
-#: Size, time of the last change, inode: whether an open file is still the one that was opened.
-_Identity: TypeAlias = tuple[int, int, int]
+#: Size, time of the last change, inode: whether a file is still the one that was opened.
+Identity: TypeAlias = tuple[int, int, int]
 
 
 class Files:
@@ -86,7 +86,7 @@ class Files:
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
-        self._opened: dict[int, tuple[Path, _Identity]] = {}
+        self._opened: dict[int, tuple[Path, Identity]] = {}
 
     def descriptor(self, path: Path) -> int:
         """A descriptor for reading; the same one each time.
@@ -103,7 +103,7 @@ class Files:
                     "the model again"
                 ) from error
             self._descriptors[path] = fd
-            self._opened[fd] = path, _identity(fd)
+            self._opened[fd] = path, identity_of(fd)
         return self._descriptors[path]
 
     def read(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
@@ -163,16 +163,16 @@ class Files:
 
     def _check_unchanged(self, fd: int) -> None:
         known = self._opened.get(fd)
-        if known is None or known[1] != _identity(fd):
+        if known is None or known[1] != identity_of(fd):
             raise ExpertReadError(
                 f"{self._path(fd)} was changed, replaced or removed while the model was "
                 "running: load the model again"
             )
 
 
-def _identity(fd: int) -> _Identity:
-    """A file without a name counts as changed."""
-    status = os.fstat(fd)
+def identity_of(file: int | Path) -> Identity:
+    """By which a file, open or not, is known again; one that lost its name counts as changed."""
+    status = os.stat(file)
     return status.st_size, status.st_mtime_ns, status.st_ino if status.st_nlink else 0
 
 
