@@ -127,27 +127,43 @@ def lm_studio_dirs() -> Iterator[Path]:
 
 def local_models() -> Iterator[tuple[str, Path]]:
     """Names and folders of the Qwen3 models here: in our folder, the cache, LM Studio's folder."""
-    for config in sorted(models_dir().glob("*/config.json")):
-        yield config.parent.name, config.parent
-    for repo in sorted(cache_dir().glob("models--*")):
-        snapshots = sorted(
-            repo.glob("snapshots/*/config.json"), key=lambda file: file.parent.stat().st_mtime
-        )
-        if snapshots and _is_qwen3(snapshots[-1]):
-            yield places.hub_id_of(repo.name), snapshots[-1].parent
-    seen = set()
-    for models in lm_studio_dirs():
-        for config in sorted(models.glob("*/*/config.json")):
-            if os.path.realpath(config) not in seen and _is_qwen3(config):
-                seen.add(os.path.realpath(config))
-                yield f"{config.parents[1].name}/{config.parent.name}", config.parent
+    for source in (_all_converted(), _all_cached(), _all_in_lm_studio()):
+        with suppress(OSError):  # a place that may not be searched has no models for us
+            yield from source
 
 
 def unfinished_downloads() -> Iterator[tuple[str, int, int]]:
     """Downloads that stopped on the way: hub id, bytes that are here, bytes in all."""
     from qwen3_mlx.pulling import unfinished
 
-    return unfinished(cache_dir())
+    with suppress(OSError):
+        yield from unfinished(cache_dir())
+
+
+def _all_converted() -> Iterator[tuple[str, Path]]:
+    for config in sorted(models_dir().glob("*/config.json")):
+        yield config.parent.name, config.parent
+
+
+def _all_cached() -> Iterator[tuple[str, Path]]:
+    for repo in sorted(cache_dir().glob("models--*")):
+        snapshots = sorted(
+            repo.glob("snapshots/*/config.json"), key=lambda file: file.parent.stat().st_mtime
+        )
+        if snapshots and _is_qwen3(snapshots[-1]):
+            yield places.hub_id_of(repo.name), snapshots[-1].parent
+
+
+def _all_in_lm_studio() -> Iterator[tuple[str, Path]]:
+    seen = set()
+    for models in lm_studio_dirs():
+        configs: list[Path] = []
+        with suppress(OSError):
+            configs = sorted(models.glob("*/*/config.json"))
+        for config in configs:
+            if os.path.realpath(config) not in seen and _is_qwen3(config):
+                seen.add(os.path.realpath(config))
+                yield f"{config.parents[1].name}/{config.parent.name}", config.parent
 
 
 def _is_qwen3(config: Path) -> bool:

@@ -154,7 +154,9 @@ def sysctl(name: str) -> str:
     import subprocess  # 5 ms, and only large models ask
 
     try:
-        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False
+        )  # by its path: not every PATH has /usr/sbin
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -174,7 +176,8 @@ def _this_mac() -> Machine:
 def _working_set(memory: int) -> int:
     """What macOS lets the GPU keep: two thirds, or three quarters from 36 GB on.
 
-    It is Metal's recommendedMaxWorkingSetSize: 10.7 GiB of 16, 16 of 24, 27 of 36, 48 of 64.
+    It was Metal's recommendedMaxWorkingSetSize: 10.7 GiB of 16, 16 of 24, 27 of 36, 48 of 64.
+    Newer systems give more, which only Metal itself can tell (`streaming.working_set`).
     """
     return memory * 3 // 4 if memory > 34 * _GIB else memory * 2 // 3
 

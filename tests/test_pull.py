@@ -393,6 +393,23 @@ def test_lm_studio(home: Path, where: str) -> None:
     assert folder.exists()
 
 
+def test_a_closed_folder_of_lm_studio_hides_no_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(home / "user" / ".cache" / "lm-studio" / "models" / "org" / "model")
+    glob = Path.glob
+
+    def closed(path: Path, pattern: str) -> Iterator[Path]:
+        if ".lmstudio" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return glob(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", closed)
+    assert list(hub.local_models()) == [("org/model", folder)]
+    monkeypatch.setattr(Path, "glob", lambda *_: closed(Path(".lmstudio"), ""))
+    assert list(hub.local_models()) == list(hub.unfinished_downloads()) == []
+
+
 def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = write_checkpoint(hub.models_dir() / "other")
     ours = write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")

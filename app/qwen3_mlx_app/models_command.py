@@ -73,7 +73,7 @@ def local() -> list[dict[str, Any]]:
     for name, path in hub.local_models():
         try:
             found.append({"name": name, "path": str(path)} | _measure(name, path))
-        except Qwen3Error as error:
+        except (Qwen3Error, OSError) as error:
             found.append({"name": name, "path": str(path), "error": str(error)})
     return found
 

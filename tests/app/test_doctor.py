@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +74,8 @@ def test_a_mac_that_is_well() -> None:
          "QWEN3_MLX_HOME"),
         ({"places": (Place("models of Hugging Face", "/h", GB, True),)}, "disk", "warning",
          "HF_HOME"),
+        ({"places": (Place("models of Hugging Face", "/h", 9 * GB, False),),
+          "settings": {"HF_HOME": "/h", "HF_HUB_CACHE": "/h"}}, "disk", "problem", "HF_HUB_CACHE"),
         ({"settings": {"HF_HUB_OFFLINE": "1"}}, "settings", "note", ""),
         ({"models": ()}, "models", "note", "qwen3-mlx pull 4b"),
         ({"models": (Model("a/b", "/x", error="a shard is missing"),)}, "models", "warning",
@@ -159,9 +165,51 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     assert not looking._place("own files", tmp_path / "a" / "b").writable
 
 
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not looking._place("own files", tmp_path / "file" / "b").writable
+    assert looking._place("own files", tmp_path / "b" / "c").writable
+
+
+def test_folders_that_may_not_be_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tests may run as root, to whom nothing is closed: so the system's answer is changed."""
+    stat = os.stat
+
+    def closed(path: Any, *more: Any, **named: Any) -> os.stat_result:
+        if not isinstance(path, int) and os.fspath(path).startswith(f"{tmp_path}/closed/"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return stat(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", closed)
+    monkeypatch.setattr(looking, "ask_tiny", lambda: "")
+    monkeypatch.setenv("QWEN3_MLX_HOME", str(tmp_path / "closed" / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "closed" / "hf"))
+    monkeypatch.setenv("HOME", str(tmp_path / "closed" / "user"))
+    assert main(["doctor"]) == 0
+    assert f"own files in {tmp_path}/closed/home" in capsys.readouterr().out
+
+
+def test_models_are_named_without_mlx(tmp_path: Path) -> None:
+    """The one command that is left to whoever cannot import mlx."""
+    write_checkpoint(hub.models_dir() / "mine")
+    (tmp_path / "mlx").mkdir()
+    (tmp_path / "mlx" / "__init__.py").touch()
+    (tmp_path / "mlx" / "core.py").write_text("raise ImportError('no libmlx')")
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen3_mlx_app.cli", "doctor"], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "PROBLEM  mlx cannot be used (ImportError: no libmlx)" in done.stdout
+    assert "mine is here, not looked at for want of mlx" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("", 0), ("used", 0), ("used = many", 0), ("total = 0.00M  used = 0.00M  free = 0.00M", 0),
+     ("total = 7168,00M  used = 6500,25M", 6500 * 2**20 + 2**18), ("used = 1.5T", 3 << 39),
      ("total = 1.00G  used = 1.00K  free = 1.00G", 1024)],
 )  # fmt: skip
 def test_swap(text: str, size: int) -> None:
@@ -170,7 +218,16 @@ def test_swap(text: str, size: int) -> None:
 
 def test_power() -> None:
     assert not low_power("")
-    assert not low_power(" lowpowermode         0\n")
+    assert not low_power(" lowpowermode         0\n powermode            2\n")
+    assert low_power(" powermode            1\n")
+
+
+def test_what_metal_says_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer systems give the GPU more than the rule for named Macs."""
+    assert looking._machine() == looking.this_machine()
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
+    monkeypatch.setattr("mlx.core.device_info", lambda: LIMITS)
+    assert looking._machine().usable_bytes == 48 * 2**30
 
 
 def test_tiny_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def gather(trial: Callable[[], str] | None = None) -> Facts:
         rosetta=translated == "1",
         python=platform.python_version(),
         executable=sys.executable,
-        machine=this_machine(),
+        machine=_machine(),
         swap_bytes=swap_used(sysctl("vm.swapusage") if sys.platform == "darwin" else ""),
         low_power=sys.platform == "darwin" and low_power(_said("pmset", "-g")),
         caffeinate=shutil.which("caffeinate") is not None,
@@ -105,7 +105,7 @@ def gather(trial: Callable[[], str] | None = None) -> Facts:
         settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
         models=_models(),
         unfinished=tuple(hub.unfinished_downloads()),
-        claims=read_book(hub.data_dir() / "memory"),
+        claims=_claims(),
         trial=(trial or ask_tiny)(),
     )
 
@@ -116,12 +116,12 @@ def swap_used(text: str) -> int:
     >>> swap_used("total = 2048.00M  used = 1024.50M  free = 1023.50M  (encrypted)")
     1074266112
     """
-    words = text.replace("=", " ").split()
+    words = text.replace("=", " ").replace(",", ".").split()  # a decimal comma, in some languages
     if "used" not in words:
         return 0
     try:
         size = words[words.index("used") + 1]
-        unit = {"K": 10, "M": 20, "G": 30}[size[-1]]
+        unit = {"K": 10, "M": 20, "G": 30, "T": 40}[size[-1]]
         return int(float(size[:-1]) * 2**unit)
     except (IndexError, KeyError, ValueError):
         return 0
@@ -132,8 +132,11 @@ def low_power(text: str) -> bool:
 
     >>> low_power(" standby 1\\n lowpowermode         1\\n")
     True
+    >>> low_power(" powermode            1\n")  # where there are Energy Modes; 2 is high
+    True
     """
-    return any(line.split() == ["lowpowermode", "1"] for line in text.splitlines())
+    words = (line.split() for line in text.splitlines())
+    return any(each in (["lowpowermode", "1"], ["powermode", "1"]) for each in words)
 
 
 def ask_tiny() -> str:
@@ -156,6 +159,24 @@ def _said(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:
         return ""
+
+
+def _machine() -> Machine:
+    """This machine; what may be used of it by Metal's own word, where that can be had."""
+    here = this_machine()
+    try:
+        from qwen3_mlx.streaming import working_set
+
+        return replace(here, usable_bytes=working_set() or here.usable_bytes)
+    except Exception:  # an mlx that is broken, which `_metal` tells
+        return here
+
+
+def _claims() -> tuple[Entry, ...]:
+    try:
+        return read_book(hub.data_dir() / "memory")
+    except OSError:  # a folder that may not be searched, which `_place` tells
+        return ()
 
 
 def _metal() -> Metal:
@@ -185,21 +206,25 @@ def _versions() -> dict[str, str]:
 
 
 def _place(name: str, path: Path) -> Place:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or the nearest one above it that exists and can be seen."""
     near = path
-    while not near.exists() and near != near.parent:
+    while not os.path.exists(near) and near != near.parent:  # Path.exists may raise
         near = near.parent
     try:
         free = shutil.disk_usage(near).free
     except OSError:
         free = 0
-    return Place(name, str(path), free, os.access(near, os.W_OK))
+    writable = os.path.isdir(near) and os.access(near, os.W_OK | os.X_OK)
+    return Place(name, str(path), free, writable)
 
 
 def _models() -> tuple[Model, ...]:
     from qwen3_mlx_app.models_command import local
 
-    return tuple(
-        Model(each["name"], each["path"], each.get("weight_bytes", 0), each.get("error", ""))
-        for each in local()
-    )
+    try:
+        return tuple(
+            Model(each["name"], each["path"], each.get("weight_bytes", 0), each.get("error", ""))
+            for each in local()
+        )
+    except ImportError:  # mlx cannot be used, which `_metal` tells: no model can be looked at
+        return tuple(Model(name, str(path)) for name, path in hub.local_models())

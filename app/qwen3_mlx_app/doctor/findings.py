@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -146,12 +146,15 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 
 def _places(facts: Facts) -> Iterator[Finding]:
     for place in facts.places:
-        yield _place(place)
+        yield _place(place, facts.settings)
 
 
-def _place(place: Place) -> Finding:
+def _place(place: Place, settings: Mapping[str, str]) -> Finding:
     text = f"{place.name} in {place.path}, {format_bytes(place.free_bytes)} free"
-    variable = "HF_HOME" if "Hugging" in place.name else "QWEN3_MLX_HOME"
+    variable = "QWEN3_MLX_HOME"
+    if "Hugging" in place.name:  # the first of these that is set is the one that counts
+        names = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+        variable = next((name for name in names if name in settings), "HF_HOME")
     elsewhere = f"set {variable} to a folder"
     if not place.writable:
         return Finding("disk", "problem", f"{text}, but not writable", f"{elsewhere} of yours")
@@ -167,7 +170,7 @@ def _network(facts: Facts) -> Iterator[Finding]:
 
 def _models(facts: Facts) -> Iterator[Finding]:
     for model in facts.models:
-        yield _model(model)
+        yield _model(model, looked=not facts.metal.error)
     if not facts.models:
         yield Finding(
             "models", "note", "no model is here but tiny, which is built in",
@@ -181,7 +184,9 @@ def _models(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _model(model: Model) -> Finding:
+def _model(model: Model, *, looked: bool) -> Finding:
+    if not looked:
+        return Finding("models", "note", f"{model.name} is here, not looked at for want of mlx")
     if not model.error:
         return Finding("models", "ok", f"{model.name}, {format_bytes(model.nbytes)}")
     return Finding(
