@@ -31,7 +31,7 @@ from qwen3_mlx.statistics import ExpertStats
 if TYPE_CHECKING:
     from qwen3_mlx.experts.pool import ExpertPool
 
-__all__ = ["Keeper", "Progress"]
+__all__ = ["Keeper", "Progress", "working_set"]
 
 #: Tokens of context that a plan provides for where nobody says how many.
 _DEFAULT_CONTEXT = 8192
@@ -138,7 +138,7 @@ class Keeper:
 
     def _take(self, what: str, free_context: bool, prefix: int | None) -> Claim:
         """Claim the plan's bytes; without a limit, plan for what the machine has left."""
-        room = Room(hub.data_dir() / "memory", lambda: this_machine().usable_bytes)
+        room = Room(hub.data_dir() / "memory", lambda: working_set() or this_machine().usable_bytes)
         if self.plan is not None:
             return room.take(self.plan, what)
         whole = self.context
@@ -178,6 +178,14 @@ class Progress:
         self._state = replace(self._state, done=done)
         if self._tell is not None:
             self._tell(self._state)
+
+
+def working_set() -> int | None:
+    """What Metal says that it can keep on this Mac, in bytes; None where there is no Metal."""
+    if not mx.metal.is_available():
+        return None
+    said = mx.device_info().get("max_recommended_working_set_size")
+    return said if isinstance(said, int) and said > 0 else None
 
 
 def _bound_freed(plan: Plan | None, full: Callable[[], Plan]) -> None:

@@ -193,6 +193,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _machine(monkeypatch: pytest.MonkeyPatch, usable: int) -> None:
     box = Machine("m", usable, usable, None, here=True)
     monkeypatch.setattr(streaming, "this_machine", lambda: box)
+    monkeypatch.setattr(streaming, "working_set", lambda: None)  # on a Mac, Metal's own word
 
 
 def test_a_model_that_fits_is_claimed_and_given_back(
@@ -206,6 +207,13 @@ def test_a_model_that_fits_is_claimed_and_given_back(
         assert entry.what == "moe"
         assert entry.nbytes > 25_000_000
     assert read_book(memory) == ()
+
+
+def test_what_metal_says_is_the_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, 10**9)
+    monkeypatch.setattr(streaming, "working_set", lambda: 10**6)
+    with pytest.raises(MemoryPlanError, match=r"of 1\.0 MB are left"):
+        qwen3_mlx.load(str(folder))
 
 
 def test_a_second_model_takes_what_is_left(

@@ -221,8 +221,9 @@ def _free_bytes() -> int:
     import mlx.core as mx
 
     from qwen3_mlx.machines import this_machine
+    from qwen3_mlx.streaming import working_set
 
-    left = this_machine().usable_bytes - mx.get_active_memory()
+    left = (working_set() or this_machine().usable_bytes) - mx.get_active_memory()
     try:
         text = Path("/proc/meminfo").read_text()
     except OSError:  # macOS, which says no such thing
