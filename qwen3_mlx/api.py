@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
 from qwen3_mlx import hub, wishes
@@ -13,7 +14,7 @@ from qwen3_mlx.asking import Asking
 from qwen3_mlx.chat import ThoughtMemory
 from qwen3_mlx.embedding import Embedding
 from qwen3_mlx.engine.engine import Engine
-from qwen3_mlx.engine.request import DrawRule, Request
+from qwen3_mlx.engine.request import Request
 from qwen3_mlx.errors import PromptError
 from qwen3_mlx.events import Loading
 from qwen3_mlx.family import family_of
@@ -23,8 +24,8 @@ from qwen3_mlx.interface import Message, ModelInfo, Overflow, Sampling
 from qwen3_mlx.loading import Parts, read_parts
 from qwen3_mlx.looking import Looking
 from qwen3_mlx.memory import Plan, parse_bytes
-from qwen3_mlx.presets import draw_rule, preset
-from qwen3_mlx.prompts import Prompt, Prompts
+from qwen3_mlx.presets import preset, settled_rule
+from qwen3_mlx.prompts import Prompts
 from qwen3_mlx.saved import SavedPrefixes
 from qwen3_mlx.streaming import Keeper, Progress
 from qwen3_mlx.text.budget import EarlyStop
@@ -99,10 +100,15 @@ def load(
     parts = read_parts(hub.resolve(name))
     keeper = Keeper(
         parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts,
-        share=os.path.basename(name.rstrip("/")) or name, kv_bits=kv_bits,
-        prefix_cache=prefix_cache,
+        share=os.path.basename(name.rstrip("/")) or name, kv_bits=kv_bits, prefix_cache=prefix_cache
     )  # fmt: skip
-    return Qwen3(parts, name, keeper, progress=progress)
+    try:
+        return Qwen3(parts, name, keeper, progress=progress)
+    except BaseException as error:  # it may live long, and would keep alive what was read
+        keeper.close()
+        clear_frames(error.__traceback__)
+        del keeper
+        raise
 
 
 class Qwen3(Asking, Looking, Embedding):
@@ -123,8 +129,7 @@ class Qwen3(Asking, Looking, Embedding):
         progress: Callable[[Loading], None] | None = None,
     ) -> None:
         super().__init__()
-        began = time.perf_counter()
-        self._keeper = keeper
+        self._keeper, began = keeper, time.perf_counter()
         self._parts, self._tokenizer, self._template = parts, parts.tokenizer, parts.template
         self._family = family_of(
             parts.template, parts.tokenizer, parts.checkpoint.config, parts.generation
@@ -138,8 +143,7 @@ class Qwen3(Asking, Looking, Embedding):
         )
         self._closing = weakref.finalize(self, _close, self._engine, keeper)
         self._load_seconds = time.perf_counter() - began
-        self._name = name
-        self._thoughts = ThoughtMemory()
+        self._name, self._thoughts = name, ThoughtMemory()
         self._news = list(keeper.notices)  # told with the first reply
         self._saved = SavedPrefixes(self._engine, parts, hub.data_dir() / "prefixes")
 
@@ -201,6 +205,7 @@ class Qwen3(Asking, Looking, Embedding):
         logprobs: int | None = None,
         grammar: Grammar | None = None,
         tools: Sequence[AnyTool] = (),
+        tool_choice: str = "auto",
     ) -> TextGeneration:
         """Start an answer and return it running: iterate it for events, or cancel it.
 
@@ -234,6 +239,8 @@ class Qwen3(Asking, Looking, Embedding):
                 Where max_tokens comes near, the answer is brought to a short end that fits.
             tools: functions, `Tool`s or JSON descriptions that the model may call. The calls
                 come with the reply; `Chat.run` carries them out.
+            tool_choice: "required" has the answer begin with a call, and so does the name of a
+                tool with a call of that one; "auto" leaves it to the model.
 
         Raises:
             PromptError: the prompt is empty, malformed or longer than the context.
@@ -252,6 +259,7 @@ class Qwen3(Asking, Looking, Embedding):
             form=grammar is not None,
             stop=stop,
             tools=tools,
+            forced=tool_choice != "auto",
         )
         known, until, odds = tools_of(tools), wishes.deadline(timeout), wishes.logprobs(logprobs)
         context = self._keeper.context
@@ -281,10 +289,13 @@ class Qwen3(Asking, Looking, Embedding):
         )
         room = wishes.room(context, len(made.ids), max_tokens, recommended.most_tokens, made.turns)
         most = room if max_tokens is None else min(max_tokens, room)
-        rule = self._rule(sampling, made, recommended.rule)
+        rule, warnings = settled_rule(
+            sampling, self._parts.generation, recommended.rule, self._family, thinks=made.thinks
+        )
+        made.notices += warnings
         parser = None if raw else self._prompts.parser(made)
         steering = self._guides.steering(
-            grammar, known, made, parser, most, lambda: self._engine.prepare(made.ids)
+            grammar, known, made, parser, most, lambda: self._engine.prepare(made.ids), tool_choice
         )
         news, self._news = self._news, []
         generation = TextGeneration(
@@ -382,15 +393,6 @@ class Qwen3(Asking, Looking, Embedding):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _rule(self, sampling: Sampling | None, made: Prompt, recommended: DrawRule) -> DrawRule:
-        other_mode = self._family == "hybrid" and not made.thinks
-        rule = draw_rule(sampling, self._parts.generation, recommended, other_mode=other_mode)
-        if made.thinks and rule.temperature == 0:
-            made.notices.append(
-                "greedy decoding in thinking mode: Qwen warns of endless repetition"
-            )
-        return rule
 
 
 def _close(engine: Engine, keeper: Keeper) -> None:

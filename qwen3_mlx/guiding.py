@@ -45,6 +45,7 @@ class Guides:
         parser: ThinkingParser | None,
         most: int,
         meanwhile: Callable[[], None],
+        tool_choice: str = "auto",
     ) -> Steering:
         """What may be drawn after a prompt; where calls run free, a notice in it says so.
 
@@ -54,16 +55,23 @@ class Guides:
             parser: tells thought from answer; None where there are no thoughts.
             most: tokens that may be drawn, thought included.
             meanwhile: called once while the vocabulary is being built.
+            tool_choice: "auto", "required", or the name of the tool that must be called.
 
         Raises:
             GrammarError: the grammar cannot be used.
-            OptionError: there is no room for any answer that fits.
+            OptionError: there is no room for any answer that fits, or a call cannot be forced.
         """
         if grammar is not None:
             return self._for_answer(grammar, made.thinks, parser, most, meanwhile)
         if not tools:
             return Steering.free(self._tokenizer)
-        steering, notices = self._for_calls(tools, parser, meanwhile)
+        forced = tool_choice != "auto"
+        wanted = tools if tool_choice in ("auto", "required") else _named(tool_choice, tools)
+        steering, notices = self._for_calls(wanted, parser, meanwhile, must_call=forced)
+        if forced and notices:
+            raise OptionError(f"no call can be forced: {notices[0]}")
+        if forced:
+            self._place(steering, made.thinks, parser, 0, most)
         made.notices += notices
         return steering
 
@@ -90,15 +98,26 @@ class Guides:
             )
         steering = Steering.free(self._tokenizer)
         steering.guide, steering.parser = guide, parser
+        self._place(steering, thinks, parser, guide.needs, most)
+        return steering
+
+    def _place(
+        self, steering: Steering, thinks: bool, parser: ThinkingParser | None, needs: int, most: int
+    ) -> None:
+        """Let an answer that must come begin where its thought has ended, if it has one."""
         if parser is not None and not thinks:
             parser.close()
         elif parser is not None:
             steering.opening = self._opening(parser)
-            steering.reserve = max(guide.needs + _SPARE, min(_ANSWER_ROOM, most // 2))
-        return steering
+            steering.reserve = max(needs + _SPARE, min(_ANSWER_ROOM, most // 2))
 
     def _for_calls(
-        self, tools: Sequence[Tool], parser: ThinkingParser | None, meanwhile: Callable[[], None]
+        self,
+        tools: Sequence[Tool],
+        parser: ThinkingParser | None,
+        meanwhile: Callable[[], None],
+        *,
+        must_call: bool,
     ) -> tuple[Steering, list[str]]:
         """For an answer that may call tools; and what must be said where calls run free."""
         steering = Steering.free(self._tokenizer)
@@ -113,7 +132,9 @@ class Guides:
             matcher = self._started(meanwhile).matchers(grammar).tokens
         except GrammarError as error:
             return steering, [f"tool calls are not held to their schemas: {error}"]
-        steering.guide = CallGuide(matcher, tags[0], tags[1], self._tokenizer.size)
+        steering.guide = CallGuide(
+            matcher, tags[0], tags[1], self._tokenizer.size, must_call=must_call
+        )
         return steering, []
 
     def _opening(self, parser: ThinkingParser) -> int | None:
@@ -132,3 +153,13 @@ class Guides:
             self._vocabulary.start()
         meanwhile()
         return self._vocabulary
+
+
+def _named(name: str, tools: Sequence[Tool]) -> list[Tool]:
+    found = [tool for tool in tools if tool.name == name]
+    if not found:
+        known = ", ".join(tool.name for tool in tools)
+        raise OptionError(
+            f"tool_choice is {name!r}, and must be auto, required or one of the tools: {known}"
+        )
+    return found

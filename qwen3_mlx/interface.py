@@ -70,6 +70,7 @@ class Wishes(TypedDict, total=False):
     logprobs: int | None
     grammar: Grammar | None
     tools: Sequence[Any]
+    tool_choice: str
 
 
 @dataclass(frozen=True, slots=True)

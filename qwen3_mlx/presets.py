@@ -17,7 +17,7 @@ from qwen3_mlx.errors import OptionError
 from qwen3_mlx.family import Family
 from qwen3_mlx.interface import Sampling
 
-__all__ = ["DIRECT", "THINKING", "Preset", "draw_rule", "preset"]
+__all__ = ["DIRECT", "THINKING", "Preset", "draw_rule", "preset", "settled_rule"]
 
 #: From the model cards of the Qwen3 models, "Best Practices".
 THINKING = DrawRule(temperature=0.6, top_p=0.95, top_k=20)
@@ -107,3 +107,19 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
             raise OptionError(f"top_k is {value!r}, and must be a whole number")
         known[name] = int(value) if name == "top_k" else float(value)
     return known
+
+
+def settled_rule(
+    asked: Sampling | None,
+    checkpoint: Mapping[str, Any],
+    recommended: DrawRule,
+    family: Family,
+    *,
+    thinks: bool,
+) -> tuple[DrawRule, list[str]]:
+    """`draw_rule` for one answer, and what must be said about it."""
+    other_mode = family == "hybrid" and not thinks
+    rule = draw_rule(asked, checkpoint, recommended, other_mode=other_mode)
+    if thinks and rule.temperature == 0:
+        return rule, ["greedy decoding in thinking mode: Qwen warns of endless repetition"]
+    return rule, []

@@ -77,20 +77,23 @@ class Steering:
     @property
     def guides_all(self) -> bool:
         """Whether the next token belongs to an answer all of which is guided."""
-        return self.needs_answer and self.in_answer
+        return self.guide is not None and self.guide.whole and self.in_answer
 
     @property
     def needs_answer(self) -> bool:
         """Whether the text must not end with its thought."""
-        return self.guide is not None and self.guide.whole
+        return self.guide is not None and self.guide.demands
 
     def hear(self, token: int) -> None:
         """The next token of a text that is guided, before it is read."""
         if self.guide is None:
             return
+        if self.gap:
+            self.gap.pop(0)
+            return
         outside = self.parser is None or not self.parser.inside
         # An answer may begin with a call, and before that token nobody knows that it begins.
-        if self.in_answer or (outside and not self.guide.whole):
+        if self.in_answer or (outside and not self.guide.demands):
             self.guide.take(token, 0)
 
     def part(self, tokenizer: Tokenizer) -> None:
@@ -110,7 +113,7 @@ class Steering:
         if guide is None:
             return self.ban.allowed()
         if not self.in_answer:
-            before = self.parser is not None and not self.parser.inside and guide.whole
+            before = self.parser is not None and not self.parser.inside and guide.demands
             return self._only(self.opening) if before else self.ban.allowed()
         if self.gap:
             return self._only(self.gap[0])

@@ -12,12 +12,15 @@ from qwen3_mlx.text.budget import EarlyStop
 __all__ = ["deadline", "limits", "logprobs", "must_agree", "room", "room_to_make", "strings"]
 
 
-def must_agree(*, raw: bool, chat: object, form: bool, stop: object, tools: object) -> None:
+def must_agree(
+    *, raw: bool, chat: object, form: bool, stop: object, tools: object, forced: bool = False
+) -> None:
     """Refuse wishes that cannot go together; what is true or not empty is wished for.
 
     Args:
         chat: a system prompt, or anything about thoughts.
         form: that the answer keeps to a grammar.
+        forced: that a tool is called.
 
     Raises:
         OptionError: two of them cannot.
@@ -28,6 +31,8 @@ def must_agree(*, raw: bool, chat: object, form: bool, stop: object, tools: obje
         raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
     if tools and (raw or form):
         raise OptionError("tools go with neither a raw prompt nor a grammar: leave out one")
+    if forced and not tools:
+        raise OptionError("a call is required, and there are no tools: pass tools=")
 
 
 def limits(

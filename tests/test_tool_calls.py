@@ -12,7 +12,7 @@ from checkpoints import write_checkpoint
 from script import scripted
 
 import qwen3_mlx
-from qwen3_mlx import Qwen3, ToolCall, ToolCallDelta
+from qwen3_mlx import OptionError, Qwen3, Sampling, ToolCall, ToolCallDelta
 from qwen3_mlx.grammar.calls import CallGuide, call_grammar
 from qwen3_mlx.grammar.vocabulary import Vocabulary
 from qwen3_mlx.steering import Steering
@@ -211,3 +211,44 @@ def _rendered(
     text = template.render(messages, add_generation_prompt=False)
     own = text.split("<|im_start|>assistant\n")[1].split("<|im_end|>")[0]
     return template.render_ids(messages, tokenizer), own.split("</think>\n\n")[-1]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[Qwen3]:
+    with qwen3_mlx.load("tiny", agent=False) as model:
+        yield model
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("choice", ["required", "clock", "book"])
+def test_an_answer_that_must_call_begins_with_a_call(
+    tiny: Qwen3, choice: str, thinking: bool
+) -> None:
+    """Hot, and about nothing that the tools are for."""
+    for seed in range(3):
+        reply = tiny.ask(
+            "hello", tools=TOOLS, tool_choice=choice, thinking=thinking, seed=seed,
+            sampling=Sampling(temperature=2.0), max_tokens=600, thinking_budget=40,
+        )  # fmt: skip
+        first = reply.tool_calls[0] if reply.tool_calls else None
+        if first is None:  # its arguments were still being written when it had to end
+            assert reply.finish_reason in ("length", "repetition")
+            assert reply.text.startswith("<tool_call>")
+            continue
+        assert first.name == choice or choice == "required"
+        assert first.name in ("book", "clock")
+        assert bool(reply.thinking) is thinking
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"tool_choice": "nowhere", "tools": TOOLS}, "one of the tools: book, clock"),
+    ],
+)
+def test_a_call_that_cannot_be_forced_is_refused(
+    tiny: Qwen3, wishes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        tiny.ask("hello", **wishes)

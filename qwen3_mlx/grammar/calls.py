@@ -23,17 +23,25 @@ class CallGuide:
         open_id: of `<tool_call>`.
         close_id: of `</tool_call>`.
         vocab: how many ids there are.
+        must_call: whether the answer begins with a call; what comes after it is free.
     """
 
     whole = done = False
     error: GrammarError | None = None
 
-    def __init__(self, matcher: LLMatcher, open_id: int, close_id: int, vocab: int) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        open_id: int,
+        close_id: int,
+        vocab: int,
+        *,
+        must_call: bool = False,
+    ) -> None:
         self._start, self._open_id, self._close_id = matcher, open_id, close_id
         self._call: LLMatcher | None = None
-        closing = bytearray(-(-vocab // 32) * 4)
-        closing[close_id >> 3] = 1 << (close_id & 7)
-        self._closing = bytes(closing)
+        self._opening, self._closing = (_only(id, vocab) for id in (open_id, close_id))
+        self.demands, self._owes = must_call, must_call
 
     @property
     def fits(self) -> bool:
@@ -45,6 +53,8 @@ class CallGuide:
 
     def allowed(self) -> bytes | None:
         call = self._call
+        if self._owes:
+            return self._opening
         if call is None or call.is_error():
             return None
         if call.is_accepting():
@@ -55,12 +65,19 @@ class CallGuide:
     def take(self, token: int, left: int) -> bytes | None:
         if self._call is None:
             if token == self._open_id:
-                self._call = self._start.deep_copy()
+                self._call, self._owes = self._start.deep_copy(), False
         elif token == self._close_id or self._call.is_error():
             self._call = None
         else:
             self._call.consume_token(token)
         return None
+
+
+def _only(id: int, vocab: int) -> bytes:
+    """The bits of a mask that allows one id."""
+    bits = bytearray(-(-vocab // 32) * 4)
+    bits[id >> 3] = 1 << (id & 7)
+    return bytes(bits)
 
 
 def call_grammar(style: Literal["hermes", "coder"], tools: Sequence[Mapping[str, Any]]) -> Grammar:

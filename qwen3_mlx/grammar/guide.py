@@ -25,6 +25,10 @@ class Guide(Protocol):
     def whole(self) -> bool:
         """Whether all of the answer has to fit, not only parts of it."""
 
+    @property
+    def demands(self) -> bool:
+        """Whether there must be an answer, so that the text cannot end with its thought."""
+
     def allowed(self) -> bytes | None:
         """What may come next, one bit for each id, the lowest first; None for anything."""
 
@@ -64,7 +68,7 @@ class AnswerGuide:
         tokenizer: counts the tokens of an ending.
     """
 
-    whole = True
+    whole = demands = True
 
     def __init__(self, matchers: Matchers, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._tokens, self._bytes, self._words, self._ending = matchers

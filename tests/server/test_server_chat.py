@@ -164,6 +164,17 @@ def test_logprobs_are_asked_for() -> None:
     assert [call.more["logprobs"] for call in stand.model.calls] == [3, 0]
 
 
+@pytest.mark.parametrize(
+    ("choice", "wish"),
+    [("required", "required"), ({"type": "function", "function": {"name": "add"}}, "add"),
+     ("auto", None), (None, None)],
+)  # fmt: skip
+def test_a_call_can_be_forced(choice: Any, wish: str | None) -> None:
+    with serving(["null"]) as stand:
+        assert stand.chat(tools=[ADD], tool_choice=choice).status == 200
+    assert stand.model.calls[0].more.get("tool_choice") == wish
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n"),
     ({"n": True}, "n"),
@@ -181,8 +192,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"reasoning_effort": "much"}, "reasoning_effort"),
     ({"chat_template_kwargs": {"colour": 1}}, "chat_template_kwargs.colour"),
-    ({"tool_choice": "required", "tools": [ADD]}, "tool_choice"),
-    ({"tool_choice": {"type": "function", "function": {"name": "add"}}}, "tool_choice"),
+    ({"tool_choice": "required"}, "tools"),
+    ({"tool_choice": "any", "tools": [ADD]}, "tool_choice"),
+    ({"tool_choice": {"type": "function"}, "tools": [ADD]}, "tool_choice"),
+    ({"tool_choice": {"function": {"name": "subtract"}}, "tools": [ADD]}, "tool_choice"),
     ({"tools": [{"type": "retrieval"}]}, "tools"),
     ({"tools": [{"type": "function", "function": {}}]}, "tools"),
     ({"tools": [ADD, ADD]}, "tools"),

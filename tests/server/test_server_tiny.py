@@ -130,6 +130,18 @@ def test_a_call_goes_out_its_result_comes_back(stand: Stand) -> None:
     assert "56088" in answer["content"]
 
 
+@pytest.mark.parametrize("thinking", [False, True])
+def test_a_forced_call_comes_alone(stand: Stand, thinking: bool) -> None:
+    """As clients ask that want a value: whatever the model would rather say."""
+    choice = {"type": "function", "function": {"name": "calculator"}}
+    fields = {"tools": [CALCULATOR], "tool_choice": choice, "thinking": thinking}
+    answer = said(stand, "hello", **fields)
+    [call] = answer["message"]["tool_calls"]
+    assert (answer["finish_reason"], call["function"]["name"]) == ("tool_calls", "calculator")
+    assert isinstance(json.loads(call["function"]["arguments"])["expression"], str)
+    assert not answer["message"]["content"]
+
+
 def test_stop_strings_seeds_and_budgets(stand: Stand) -> None:
     assert said(stand, QUESTION, thinking=False, stop="=")["message"]["content"] == "12 + 30 "
     thought = said(stand, QUESTION, thinking_budget=5)["message"]["reasoning_content"]

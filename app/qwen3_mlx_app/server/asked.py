@@ -70,7 +70,7 @@ def chat(body: Mapping[str, Any]) -> Asked:
     """
     fields = Fields(body)
     messages = _messages(fields)
-    tools, one_call = _tools(fields)
+    tools, choice, one_call = _tools(fields)
     wishes = {
         **_common(fields),
         "max_tokens": _max_tokens(fields),
@@ -78,6 +78,7 @@ def chat(body: Mapping[str, Any]) -> Asked:
         "thinking_budget": fields.whole("thinking_budget"),
         "logprobs": _chat_logprobs(fields),
         "tools": tools,
+        "tool_choice": choice,
         "grammar": _grammar(fields),
     }
     return _made(fields, messages, wishes, one_call=one_call)
@@ -231,20 +232,39 @@ def _chat_logprobs(fields: Fields) -> int | None:
     return (most or 0) if wanted else None
 
 
-def _tools(fields: Fields) -> tuple[list[Tool], bool]:
-    """The functions that may be called, and whether one call is all."""
+def _tools(fields: Fields) -> tuple[list[Tool], str | None, bool]:
+    """The functions that may be called, which of them must be, and whether one call is all."""
     tools = [_tool(each, place) for place, each in enumerate(fields.array("tools") or (), 1)]
     choice = fields.any("tool_choice")
     several = fields.flag("parallel_tool_calls")
-    if choice not in (None, "auto", "none"):
-        raise ApiError(
-            400, 'tool_choice can be "auto" or "none": a call cannot be forced', param="tool_choice"
-        )
+    forced = _forced(choice)
+    if forced is not None and not tools:
+        raise ApiError(400, "tool_choice asks for a call, and there are no tools", param="tools")
     try:
         tools = tools_of(tools)
     except OptionError as error:
         raise ApiError(400, str(error), param="tools") from error
-    return ([] if choice == "none" else tools), several is False
+    if forced not in (None, "required", *(tool.name for tool in tools)):
+        raise ApiError(400, f"tool_choice names {forced:.80}, which is none of the tools",
+                       param="tool_choice")  # fmt: skip
+    one_call = several is False or forced not in (None, "required")
+    return ([] if choice == "none" else tools), forced, one_call
+
+
+def _forced(choice: Any) -> str | None:
+    """What must be called: "required" for any of the tools, a name for that one, None."""
+    if choice in (None, "auto", "none"):
+        return None
+    if choice == "required":
+        return "required"
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ApiError(
+            400, "tool_choice must be auto, none, required or a function by its name",
+            param="tool_choice",
+        )  # fmt: skip
+    return name
 
 
 def _tool(given: Any, place: int) -> Tool:
