@@ -107,11 +107,14 @@ def _verify(folder: Path) -> int:
 
 def _default_target(folder: Path, *, packs: bool) -> Path:
     """DIR-records, and back."""
-    name = folder.resolve().name
+    folder = folder.resolve()
+    name = folder.name
+    if not name:
+        raise OptionError(f"nothing can be written beside {folder}: name a folder with -o")
     if packs:
-        return folder.resolve().with_name(f"{name}-records")
+        return folder.with_name(f"{name}-records")
     plain = name.removesuffix("-records")
-    return folder.resolve().with_name(plain if plain != name else f"{name}-stacked")
+    return folder.with_name(plain if plain != name else f"{name}-stacked")
 
 
 def _lines(what: str) -> Callable[[int, int], None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -269,7 +270,8 @@ def _copy_side(source: Path, folder: Path, names: list[str]) -> None:
 
 
 def _delete(folder: Path, names: list[str]) -> None:
-    """Delete these files, and the folders that are empty then."""
+    """Delete these files, and the folders that are empty then; also a link that led to them."""
+    given, folder = folder, folder.resolve()  # "." and a link cannot be removed as folders
     if any((folder / name).is_symlink() for name in names):
         raise Qwen3Error(
             f"{folder} is part of the hub's cache, whose files are links, and was not deleted: "
@@ -281,4 +283,7 @@ def _delete(folder: Path, names: list[str]) -> None:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     if not any(folder.iterdir()):
-        folder.rmdir()
+        with suppress(OSError):  # an empty folder that stays is no failure
+            folder.rmdir()
+            if given.is_symlink():
+                given.unlink()

@@ -193,6 +193,26 @@ def test_the_commands(stacked: Path, tmp_path: Path, capsys: Any) -> None:
     assert same_tree(stacked, first)
 
 
+@pytest.mark.parametrize("way", ["here", "link"])
+def test_the_source_is_deleted_whatever_it_is_called(
+    way: str, stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    first, link = tmp_path / "m", tmp_path / "link"
+    shutil.copytree(stacked, first)
+    link.symlink_to(first)
+    monkeypatch.chdir(first)
+    words = [str(link) if way == "link" else ".", "-o", str(tmp_path / "r"), "--delete-source"]
+    assert main(["pack", *words]) == 0
+    assert "is deleted" in capsys.readouterr().out
+    assert not first.exists()
+    assert link.is_symlink() == (way == "here")
+
+
+def test_nothing_is_beside_the_root(capsys: Any) -> None:
+    assert main(["pack", "/"]) == 2
+    assert "nothing can be written beside /: name a folder with -o" in capsys.readouterr().err
+
+
 def test_nothing_is_deleted_where_the_result_is_wrong(
     stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
