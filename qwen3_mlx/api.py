@@ -66,8 +66,7 @@ def load(
             By default what this machine lets a program use, less what other programs that
             loaded a model have planned; a model that fits is wholly in memory.
         context: tokens that a conversation may have; by default the model's own context, and
-            8,192 under a limit. Beyond the native length YaRN is turned on with the factor that
-            it takes, and the first reply's notices say so.
+            8,192 under a limit. Beyond the native length YaRN is turned on, and a notice says so.
         slots: keep this many experts of each layer, instead of what the limit allows.
         experts: how experts are read, as fields of `experts.options.PoolOptions`.
         prefix_cache: bytes, or a size, for what was read before: conversations that go on,

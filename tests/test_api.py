@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from checkpoints import SPECIAL_TOKENS, write_checkpoint
@@ -18,6 +20,7 @@ from qwen3_mlx import (
     CheckpointError,
     Done,
     EngineError,
+    Loading,
     ModelNotFoundError,
     Notice,
     OptionError,
@@ -28,7 +31,9 @@ from qwen3_mlx import (
     TextDelta,
     ThinkingDelta,
     ThinkingDone,
+    hub,
 )
+from qwen3_mlx.ledger import read_book
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,28 @@ def test_info(model: Qwen3, folder: Path) -> None:
     info = model.info
     assert (info.name, info.quantization, info.context) == (str(folder), "f32", 4096)
     assert (info.can_think, info.can_switch_thinking, info.can_call_tools) == (True, True, False)
+
+
+def test_a_load_that_fails_lets_go_of_memory_and_files(folder: Path) -> None:
+    """At once, and not when its exception does: a notebook keeps that one."""
+
+    def fail(loading: Loading) -> None:
+        if loading.done > loading.total / 2:
+            raise RuntimeError("a broken progress bar")
+
+    def opened() -> list[str]:
+        links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        targets = [os.path.realpath(link) for link in links if os.path.exists(link)]
+        return [target for target in targets if target.startswith(str(folder))]
+
+    before = mx.get_active_memory()
+    with pytest.raises(RuntimeError, match="broken progress") as kept:
+        qwen3_mlx.load(str(folder), slots=4, progress=fail)
+    assert read_book(hub.data_dir() / "memory") == ()
+    assert mx.get_active_memory() <= before
+    if sys.platform == "linux":
+        assert opened() == []
+    assert kept.value.__traceback__ is not None
 
 
 def test_streamed_text_is_the_final_text(model: Qwen3) -> None:
