@@ -56,6 +56,7 @@ def _file(folder: Path, own_bytes: int) -> Iterator[tuple[Path, int]]:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".qwen3-mlx-probe-") as file:
+        _past_the_cache(file.fileno())  # what is read back must come from the disk
         block = os.urandom(READ_BYTES)  # what cannot be compressed
         for _ in range(max(1, own_bytes // READ_BYTES)):
             file.write(block)
@@ -70,8 +71,7 @@ def _read_for(path: Path, size: int, seconds: float, clock: Callable[[], float],
     buffer = bytearray(min(READ_BYTES, size))
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        if _NOCACHE is not None:
-            fcntl.fcntl(descriptor, _NOCACHE, 1)
+        _past_the_cache(descriptor)
         until, read = clock() + seconds, 0
         while clock() < until:
             offset = places.randrange(max(1, size - len(buffer))) // 16384 * 16384
@@ -81,3 +81,9 @@ def _read_for(path: Path, size: int, seconds: float, clock: Callable[[], float],
         return read
     finally:
         os.close(descriptor)
+
+
+def _past_the_cache(descriptor: int) -> None:
+    """On macOS, reads and writes through this descriptor leave nothing in memory."""
+    if _NOCACHE is not None:
+        fcntl.fcntl(descriptor, _NOCACHE, 1)

@@ -111,7 +111,8 @@ def fit(
     judged, plan = verdict(needed, usable), whole
     if judged == "too big" and sizes.slot_bytes:
         try:
-            plan = make_plan(config, sizes, max(usable - OUTSIDE_BYTES, 1), context)
+            limit = max(usable - OUTSIDE_BYTES, 1)
+            plan = make_plan(config, sizes, limit, context, prefix=None)  # as `load` makes it
             judged = "streams experts"
         except MemoryPlanError:
             pass

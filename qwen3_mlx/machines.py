@@ -92,15 +92,17 @@ def bandwidth(chip: str) -> float | None:
     return None if known is None else known * 1e9
 
 
-def named(text: str) -> Machine:
+def named(text: str, memory_bytes: int | None = None) -> Machine:
     """A Mac as people call it: "m4 max 64GB", "macbook air m2 16GB".
+
+    `memory_bytes` goes before the memory that the text says.
 
     >>> mac = named("macbook air m2 16GB")
     >>> mac.name, mac.memory, round(mac.usable_bytes / 2**30, 1)
     ('Apple M2', '16 GB', 10.7)
 
     Raises:
-        OptionError: there is no such chip, or its memory is not said.
+        OptionError: there is no such chip, or its memory is not said, or said twice.
     """
     chip = re.search(r"\bm(\d)\s*-?(pro|max|ultra)?\b", text.lower())
     kind = (chip[2] or "").capitalize() if chip else ""
@@ -110,11 +112,20 @@ def named(text: str) -> Machine:
             f"{text!r} is no Mac that is known here: write a chip and its memory, like "
             f"'m4 max 64GB'; chips are {', '.join(_BANDWIDTHS)}"
         )
-    memory = re.search(r"\b(\d+)\s*(?:g|gb|gib)?\s*$", text.lower()[chip.end() :] if chip else "")
-    if memory is None:
-        raise OptionError(f"{text!r} lacks its memory: write it like '{name.lower()} 16GB'")
+    if memory_bytes is None:
+        memory_bytes = _said_memory(text, name, text.lower()[chip.end() :] if chip else "")
     made = Machine(f"Apple {name}", 0, 0, bandwidth(name), _DISK[kind])
-    return with_memory(made, memory_size(f"{memory[1]}GB"))
+    return with_memory(made, memory_bytes)
+
+
+def _said_memory(text: str, name: str, rest: str) -> int:
+    """The one size that stands behind the chip; with a unit, if any number there has one."""
+    number = r"(?<![\w.])(\d+(?:\.\d+)?)"
+    sizes = re.findall(rf"{number}\s*(?:g|gb|gib)\b", rest) or re.findall(rf"{number}\b", rest)
+    if len(sizes) != 1:
+        what = "lacks its memory" if not sizes else f"has {len(sizes)} sizes for its memory"
+        raise OptionError(f"{text!r} {what}: write it like '{name.lower()} 16GB'")
+    return memory_size(f"{sizes[0]}GB")
 
 
 def memory_size(text: str) -> int:

@@ -131,7 +131,11 @@ def make_plan(
 
     Raises:
         MemoryPlanError: the limit is too small; the error names the smallest that works.
+        OptionError: slots are below 0, or the model has no experts for them.
     """
+    if slots is not None and (slots < 0 or not config.experts):
+        what = "must be 0 or more" if config.experts else "this model has no experts"
+        raise OptionError(f"slots is {slots}: {what}")
     chosen = chunk or _choose_chunk(config, sizes, limit, context)
     wanted = config.experts if slots is None and limit is None else slots
     fixed = _plan(config, sizes, limit or 0, context, chosen, {})

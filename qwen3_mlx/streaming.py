@@ -17,7 +17,6 @@ import mlx.core as mx
 from qwen3_mlx import hub
 from qwen3_mlx.context import with_context, with_kv_bits
 from qwen3_mlx.engine.prefix import default_bound
-from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Loading
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.ledger import Claim
@@ -157,9 +156,6 @@ class Keeper:
     ) -> Plan:
         limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
         config = self._parts.config
-        if slots is not None and (slots < 0 or not config.experts):
-            what = "must be 0 or more" if config.experts else "this model has no experts"
-            raise OptionError(f"slots is {slots}: {what}")
         options = self._options
         return make_plan(
             config, sizes_of(self._parts, self._dtype), limit, self.context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -13,8 +14,8 @@ from checkpoints import write_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_mlx import machines
-from qwen3_mlx.catalogue import entries, find
+from qwen3_mlx import disk, machines
+from qwen3_mlx.catalogue import entries, find, format_bytes
 from qwen3_mlx.checkpoint import Checkpoint, TensorInfo
 from qwen3_mlx.disk import probe_disk
 from qwen3_mlx.errors import OptionError
@@ -239,6 +240,53 @@ def test_streaming_here_probes_the_disk(
     assert "3.0 GB/s of disk (measured, 9" in capsys.readouterr().out
 
 
+def test_a_disk_is_only_probed_where_its_speed_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = Machine("Xeon", 2**34, 11 * 10**9, None, here=True)
+    monkeypatch.setattr("qwen3_mlx_app.fit_command.this_machine", lambda: unknown)
+    monkeypatch.setattr("qwen3_mlx.disk.probe_disk", lambda folder: pytest.fail("probed"))
+    assert main(["fit", "30b-a3b"]) == 0
+    assert "no speed is predicted" in capsys.readouterr().out
+
+
+def test_what_is_written_for_the_probe_does_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F_NOCACHE of macOS: for the writer before its first byte, and for each of four readers."""
+    sizes = []
+    monkeypatch.setattr(disk, "_NOCACHE", 48)
+    monkeypatch.setattr(
+        disk.fcntl, "fcntl", lambda number, *_: sizes.append(os.fstat(number).st_size)
+    )
+    ticks = iter(range(10_000))
+    assert probe_disk(tmp_path, 30, lambda: next(ticks), own_bytes=6_000_000) is not None
+    assert sizes == [0, *[2 * disk.READ_BYTES] * 4]
+
+
+def test_the_plan_is_the_one_of_loading(capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts read before have their part of the limit, and Python's is in both sums."""
+    plan = _json(capsys, "30b-a3b", "--on", "m2 16GB")["plan"]
+    assert plan["prefix_bytes"] == plan["kv_bytes"]
+    assert main(["fit", "30b-a3b", "--on", "m2 16GB"]) == 0
+    out = capsys.readouterr().out
+    assert f"limit {format_bytes(plan['limit'] + OUTSIDE_BYTES)}" in out
+    assert "limit 11.5 GB" in out
+
+
+def test_nothing_is_left_where_others_have_planned_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = Machine("Apple M2", 2**33, 5 * 10**9, 1e11, here=True)
+    monkeypatch.setattr("qwen3_mlx_app.fit_command.this_machine", lambda: small)
+    monkeypatch.setattr("qwen3_mlx_app.fit_subjects._claimed", lambda: 7 * 10**9)
+    assert main(["fit", "8b"]) == 0
+    assert (
+        f"wanted, {format_bytes(0)} to use, since other programs plan 7.0 GB"
+        in capsys.readouterr().out
+    )
+
+
 # Machines.
 
 
@@ -249,6 +297,8 @@ def test_streaming_here_probes_the_disk(
         ("macbook air m2 16GB", "Apple M2", "16 GB", 32 / 3),
         ("Mac Studio (M3 Ultra) 512 gb", "Apple M3 Ultra", "512 GB", 384),
         ("m3-pro 36", "Apple M3 Pro", "36 GB", 27),
+        ("m4 pro 24GB 2024", "Apple M4 Pro", "24 GB", 16),
+        ("m2 1TB, 16 GB", "Apple M2", "16 GB", 32 / 3),
         ("M1 8G", "Apple M1", "8 GB", 16 / 3),
     ],
 )
@@ -263,7 +313,9 @@ def test_macs_by_name(text: str, chip: str, memory: str, usable: float) -> None:
     ("text", "words"),
     [("", "no Mac that is known"), ("m9 64GB", "chips are M1, M1 Pro"),
      ("xeon 64GB", "no Mac"), ("m4 max", "lacks its memory: write it like 'm4 max 16GB'"),
-     ("m4 max 0GB", "no memory of a computer"), ("m4 max 99999GB", "no memory")],
+     ("m4 max 0GB", "no memory of a computer"), ("m4 max 99999GB", "no memory"),
+     ("m2 16GB 512GB", "has 2 sizes for its memory: write it like 'm2 16GB'"),
+     ("m4 24 2024", "has 2 sizes")],
 )  # fmt: skip
 def test_what_is_no_mac(text: str, words: str) -> None:
     with pytest.raises(OptionError, match=words):
@@ -311,6 +363,8 @@ def test_a_folder_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert _json(capsys, "4b", "--memory", "16GB")["machine"]["memory_bytes"] == 16 << 30
     found = _json(capsys, "4b", "--on", "m4 pro", "--memory", "24GB")["machine"]
     assert (found["name"], found["memory_bytes"]) == ("Apple M4 Pro", 24 << 30)
+    found = _json(capsys, "0.6b", "--on", "m2 16GB", "--memory", "1.5GB")["machine"]
+    assert found["memory_bytes"] == 3 << 29
 
 
 @pytest.mark.parametrize(
@@ -324,6 +378,11 @@ def test_a_folder_and_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["4b", "--memory", "lots"], "no memory of a computer"),
         (["30b-a3b", "--memory-limit", "1GB"], "pass --memory-limit"),
         (["--slots", "3"], "need a MODEL"),
+        (["4b", "--memory-limit", ""], "is no size: write it like 10GB"),
+        (["30b-a3b", "--slots", "-3"], "slots is -3: must be 0 or more"),
+        (["4b", "--slots", "8"], "slots is 8: this model has no experts"),
+        (["30b-a3b", "--slots", "8", "--on", "m2 16GB"], "leave out --on and --memory"),
+        (["30b-a3b", "--memory-limit", "9GB", "--memory", "16GB"], "leave out --on and --memory"),
         (["tiny", "--q4"], "tiny is 8-bit already"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`qwen3-mlx fit`: does a model fit a machine, and how fast will it be? Nothing is read for it."""
+"""`qwen3-mlx fit`: does a model fit a machine, and how fast will it be? No model is loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "fit", help="which models fit this machine or another Mac, and how fast they would be",
         description="Weights, KV cache and work against the memory of a machine, and the speed "
-        "that its bandwidth allows. No weight is read and no network is used.",
+        "that its bandwidth allows. No model is loaded and no network is used; where experts "
+        "would be read from this disk, its speed is tried for three seconds.",
         epilog=_EXAMPLES, formatter_class=options.HelpFormatter,
     )  # fmt: skip
     parser.add_argument(
@@ -60,9 +61,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Print the verdict, or the table; a limit that is too small ends as an error."""
+    limited = args.memory_limit is not None or args.slots is not None
+    if limited and (args.on or args.memory):
+        raise OptionError(
+            "--memory-limit and --slots show the plan on any machine: leave out --on and --memory"
+        )
     machine = _machine(args.on, args.memory)
     if args.model is None:
-        if args.memory_limit is not None or args.slots is not None:
+        if limited:
             raise OptionError("--memory-limit and --slots need a MODEL: `qwen3-mlx fit 30b-a3b …`")
         rows = [
             (each, judge(each, machine, _context(each, args.context, cut=True)))
@@ -72,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     subject = _packed(_subject(args.model, args.bits), args.kv_bits)
     context = _context(subject, args.context)
-    if args.memory_limit is not None or args.slots is not None:
-        limit = args.memory_limit and parse_bytes(args.memory_limit)
+    if limited:
+        limit = None if args.memory_limit is None else parse_bytes(args.memory_limit)
         plan = make_plan(
             subject.config, subject.sizes, limit, context, slots=args.slots, prefix=None
         )
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     judged = judge(subject, machine, context)
     disk = None
-    if judged.verdict == "streams experts" and machine.here:
+    if judged.verdict == "streams experts" and machine.here and machine.bandwidth is not None:
         disk = _disk(subject)
         judged = judge(subject, machine, context, disk)
     text = fit_report.one(subject, machine, judged, disk)
@@ -97,10 +103,10 @@ def _print(args: argparse.Namespace, text: str, value: dict[str, Any]) -> None:
 
 def _machine(on: str | None, memory: str | None) -> Machine:
     """This machine or a named Mac, perhaps with other memory."""
-    if on is None:
-        machine = this_machine()
-        return machine if memory is None else with_memory(machine, memory_size(memory))
-    return named(on if memory is None else f"{on} {memory_size(memory) >> 30}GB")
+    size = None if memory is None else memory_size(memory)
+    if on is not None:
+        return named(on, size)
+    return this_machine() if size is None else with_memory(this_machine(), size)
 
 
 def _context(subject: Subject, context: int | None, *, cut: bool = False) -> int:

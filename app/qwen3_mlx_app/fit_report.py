@@ -37,7 +37,7 @@ def one(subject: Subject, machine: Machine, judged: Fit, disk: float | None) -> 
     rows = [
         *_parts(plan),
         ("Python, Metal", OUTSIDE_BYTES, ""),
-        ("together", plan.total_bytes + OUTSIDE_BYTES, _limit(plan)),
+        ("together", plan.total_bytes + OUTSIDE_BYTES, _limit(plan, OUTSIDE_BYTES)),
     ]
     lines = [
         f"{_title(subject)}, on {describe(machine)}",
@@ -117,8 +117,8 @@ def _aligned(rows: Iterable[tuple[str, int, str]]) -> list[str]:
     return [f"  {what:<26}{format_bytes(size):>10}  {text}".rstrip() for what, size, text in rows]
 
 
-def _limit(plan: Plan) -> str:
-    return f"limit {format_bytes(plan.limit)}" if plan.limit else ""
+def _limit(plan: Plan, outside: int = 0) -> str:
+    return f"limit {format_bytes(plan.limit + outside)}" if plan.limit else ""
 
 
 def _slots(plan: Plan) -> str:
@@ -129,7 +129,8 @@ def _slots(plan: Plan) -> str:
 
 
 def _because(judged: Fit) -> str:
-    sums = f"{format_bytes(judged.needed_bytes)} wanted, {format_bytes(judged.usable_bytes)} to use"
+    usable = max(0, judged.usable_bytes)  # others may have planned more than there is
+    sums = f"{format_bytes(judged.needed_bytes)} wanted, {format_bytes(usable)} to use"
     if judged.other_bytes:
         sums += f", since other programs plan {format_bytes(judged.other_bytes)}"
     if judged.verdict == "streams experts":
