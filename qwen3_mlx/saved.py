@@ -233,7 +233,8 @@ class SavedPrefixes:
         try:
             store = self._opened()
             found = list(prompt[: store.find(prompt)])
-            if found and engine.call(lambda: engine.prefixes.length(found)) < len(found):
+            most = min(len(found), self._room())  # the tree keeps no more, however often it is read
+            if engine.call(lambda: engine.prefixes.length(found)) < most:
                 engine.call(lambda: engine.prefixes.put(found, store.read(found)))
         except SavedPrefixError as error:
             return [str(error)]
@@ -264,6 +265,12 @@ class SavedPrefixes:
                 f"the prefix has {len(ids):,} tokens and there is room for {held:,} in memory: "
                 "load the model with a larger prefix_cache"
             )
+
+    def _room(self) -> int:
+        """Tokens of one text that memory may keep."""
+        model = self._engine.model
+        token_bytes = model.config.kv_bytes_per_token(model.dtype.size)
+        return self._engine.prefix_bytes // token_bytes
 
     def _opened(self) -> PrefixStore:
         if self._store is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from checkpoints import write_checkpoint
 import qwen3_mlx
 from qwen3_mlx import OptionError, PromptError, Qwen3, Reply, Sampling, hub
 from qwen3_mlx.loading import open_weights
-from qwen3_mlx.saved import SavedPrefixError, fingerprint
+from qwen3_mlx.saved import PrefixStore, SavedPrefixError, fingerprint
 
 SYSTEM = "You answer briefly. " * 12
 
@@ -56,6 +57,27 @@ def test_a_saved_prefix_is_not_read_again(folder: Path, bits: int | None) -> Non
     assert ask(folder, kv_bits=8 if bits is None else None).usage.cached_tokens == 0
     assert ask(folder, kv_bits=bits, context=16_384).usage.cached_tokens == 0
     assert ask(folder, kv_bits=bits, prefix_cache=0).usage.cached_tokens == 0
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_prefix_longer_than_the_memory_for_it_is_read_once(
+    folder: Path, bits: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = PrefixStore.read
+    monkeypatch.setattr(
+        PrefixStore, "read", lambda self, ids: (reads.append(len(ids)), read(self, ids))[1]
+    )
+    with qwen3_mlx.load(str(folder), kv_bits=bits) as model:
+        saved = model.save_prefix(system=SYSTEM)
+    one_token = replace(open_weights(folder).config, kv_bits=bits).kv_bytes_per_token(4)
+    for tokens, times in ((0.5, 0), (40.5, 1)):
+        reads.clear()
+        options = {"kv_bits": bits, "prefix_cache": int(tokens * one_token)}
+        with qwen3_mlx.load(str(folder), **options) as model:
+            cached = [one(model).usage.cached_tokens for _ in range(3)]
+        assert reads == [saved] * times
+        assert cached == [int(tokens)] * 3
 
 
 def flip(place: int) -> Callable[[bytes], bytes]:
