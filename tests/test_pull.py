@@ -20,10 +20,12 @@ import pytest
 
 from qwen3_mlx import hub, pulling, transfer
 from qwen3_mlx.awake import keep_awake
+from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx.errors import DownloadPaused, HubError, UnsupportedModelError
+from qwen3_mlx.loading import open_weights
 from qwen3_mlx.pulling import Download, FileState
 from qwen3_mlx_app.cli import main
-from qwen3_mlx_convert import fetching
+from qwen3_mlx_convert import convert, fetching
 from tests.checkpoints import write_checkpoint
 from tests.hub_stand_in import LARGE, Server, oid, stand_in
 
@@ -423,6 +425,13 @@ def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept.exists()
 
 
+@pytest.mark.parametrize("name", ["4b", "Qwen/Qwen3-4B"])
+def test_rm_names_the_conversion(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")
+    assert main(["rm", name, "--yes"]) == 2
+    assert "its conversion is, `qwen3-mlx rm Qwen3-4B-q4`" in capsys.readouterr().err
+
+
 def test_rm_of_a_link_leaves_what_it_points_to(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -498,6 +507,16 @@ def test_what_pull_prints(server: Server, capsys: pytest.CaptureFixture[str]) ->
     assert "config.json is here\n" in said.err
     assert "Chat with it:  qwen3-mlx chat -m org/model\n" in said.out
     assert "qwen3-mlx convert org/model --q4" in said.out
+
+
+def test_pull_counts_experts_in_records_too(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "hf", moe=True, dtype="F32")
+    convert(source, tmp_path / "records", bits=4, layout="records")
+    assert main(["pull", str(tmp_path / "records")]) == 0
+    whole = open_weights(tmp_path / "records").weight_bytes
+    assert f"{format_bytes(whole)} of weights" in capsys.readouterr().out
 
 
 def test_lines_of_a_long_download(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,8 @@ def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> It
         if isinstance(action, argparse._SubParsersAction):
             below.update(action.choices)
             helps.update({each.dest: each.help or "" for each in action._choices_actions})
-        text = (action.help or "").partition("(default")[0].partition(";")[0].strip()
+        text = (action.help or "").replace("%%", "%")  # which argparse would do
+        text = text.partition("(default")[0].partition(";")[0].strip()
         for flag in action.option_strings:
             flags[flag] = " ".join(text.split())
             if action.nargs != 0:

@@ -9,6 +9,8 @@ from qwen3_mlx.catalogue import format_bytes
 from qwen3_mlx_app import options
 
 if TYPE_CHECKING:
+    from qwen3_mlx.checkpoint import Checkpoint
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add_parser", "run"]
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder = fetch(args.model, source=True)
     checkpoint = open_checkpoint(folder)
-    print(f"{folder}: {format_bytes(checkpoint.weight_bytes)} of weights")
+    print(f"{folder}: {format_bytes(_weight_bytes(checkpoint))} of weights")
     if "quant_method" in (checkpoint.config.get("quantization_config") or {}):  # AWQ, GPTQ, FP8
         print(f"To chat with it, first:  qwen3-mlx convert {args.model} --q4")
         return 0
@@ -51,3 +53,14 @@ def run(args: argparse.Namespace) -> int:
     if "quantization" not in checkpoint.config:
         print(f"A third of the memory:  qwen3-mlx convert {args.model} --q4")
     return 0
+
+
+def _weight_bytes(checkpoint: Checkpoint) -> int:
+    """All of them, experts in records too."""
+    from qwen3_mlx.experts.records import MANIFEST, open_records
+    from qwen3_mlx.model.config import ModelConfig
+
+    if not (checkpoint.path / MANIFEST).exists():
+        return checkpoint.weight_bytes
+    records = open_records(checkpoint.path, ModelConfig.from_dict(checkpoint.config))
+    return checkpoint.weight_bytes + (records.nbytes if records else 0)

@@ -65,9 +65,22 @@ def _folders(name: str) -> list[Path]:
         raise ModelNotFoundError(
             f"{name} is in LM Studio's folder, {min(found)}: delete it in LM Studio"
         )
+    made = _conversion(name)
     raise ModelNotFoundError(
-        f"no model called {name!r} is in {ours} or {cache}: `qwen3-mlx models` lists them"
+        f"no model called {name!r} is in {ours} or {cache}: "
+        + (f"its conversion is, `qwen3-mlx rm {made}`" if made else "`qwen3-mlx models` lists them")
     )
+
+
+def _conversion(name: str) -> str | None:
+    """What a model that is here only as our own conversion is called."""
+    from qwen3_mlx import hub
+
+    try:
+        folder = hub.find(name)
+    except ModelNotFoundError:
+        return None
+    return folder.name if folder is not None and folder.parent == hub.models_dir() else None
 
 
 def _agreed() -> bool:

@@ -49,6 +49,12 @@ def test_bash() -> None:
     assert bash("qwen3-mlx", "ask", "-f", "") == []  # files: the shell's own completion
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_help_is_shown_as_argparse_shows_it(shell: str) -> None:
+    assert "8 % more" in script(shell, FOUND)
+    assert "%%" not in script(shell, FOUND)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_is_good_syntax(shell: str) -> None:
     if shutil.which(shell) is None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,25 @@ def _json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert _run("--json") == 0
     value: dict[str, Any] = json.loads(capsys.readouterr().out)
     return value
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "shown"),
+    [(b"mod\xc3\xa8le-\xe4\xb8\xad", "latin-1", b"mod\xe8le-\\u4e2d"),
+     (b"mod\xffle", "utf-8:strict", b"mod\\udcffle")],
+)  # fmt: skip
+def test_names_that_the_terminal_cannot_say(name: bytes, encoding: str, shown: bytes) -> None:
+    folder = write_checkpoint(hub.models_dir() / "plain")
+    try:
+        os.rename(folder, os.fsencode(folder.parent) + b"/" + name)
+    except OSError:
+        pytest.skip("the disks of a Mac take names in UTF-8 only")
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen3_mlx_app.cli", "models"], capture_output=True, check=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert shown in done.stdout
+    assert done.stderr == b""
 
 
 def test_json_has_exact_sizes(capsys: pytest.CaptureFixture[str]) -> None:
