@@ -132,7 +132,7 @@ def low_power(text: str) -> bool:
 
     >>> low_power(" standby 1\\n lowpowermode         1\\n")
     True
-    >>> low_power(" powermode            1\n")  # where there are Energy Modes; 2 is high
+    >>> low_power(" powermode            1\\n")  # where there are Energy Modes; 2 is high
     True
     """
     words = (line.split() for line in text.splitlines())
