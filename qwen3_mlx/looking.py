@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -10,8 +10,9 @@ import mlx.core as mx
 from qwen3_mlx.engine.engine import Engine
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.errors import PromptError
-from qwen3_mlx.interface import Message
+from qwen3_mlx.interface import Message, ModelInfo
 from qwen3_mlx.loading import Parts
+from qwen3_mlx.memory import chunk_at
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 if TYPE_CHECKING:
@@ -19,9 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Looking"]
 
+#: Positions that go through the head at once. What one of them predicts is as long as the
+#: vocabulary, and the memory plan provides for one.
+_HEAD_ROWS = 32
+
 
 class Looking:
     """What can be seen of a loaded model."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def info(self) -> ModelInfo: ...
 
     _parts: Parts
     _engine: Engine
@@ -68,6 +78,8 @@ class Looking:
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """What the model predicts after each token: float32 (L, V), nothing masked.
 
+        The text is read in chunks, as any prompt. The array itself is no part of a memory limit.
+
         >>> from qwen3_mlx import load
         >>> with load("tiny") as model:
         ...     rows = model.logits(model.encode("1 + 1 ="))
@@ -75,10 +87,11 @@ class Looking:
         ('float32', 2)
 
         Raises:
-            PromptError: there are no ids, or one is out of range.
+            PromptError: there are no ids, more than the context holds, or one is out of range.
         """
-        ids, model = self._checked(token_ids), self._engine.model
-        return self._engine.call(lambda: _logits(model, ids))
+        ids, engine = self._checked(token_ids), self._engine
+        model, chunk = engine.model, engine.prefill_chunk
+        return engine.call(lambda: _logits(model, ids, chunk))
 
     def routing(self, token_ids: Sequence[int]) -> np.ndarray:
         """Which experts each token goes to: booleans (layers, L, E), the MoE layers in order.
@@ -90,27 +103,50 @@ class Looking:
         ('bool', 16)
 
         Raises:
-            PromptError: there are no ids, or one is out of range.
+            PromptError: there are no ids, more than the context holds, or one is out of range.
             OptionError: the model has no experts.
         """
         from qwen3_mlx.experts.routing import routed
 
-        ids, model = self._checked(token_ids), self._engine.model
-        return self._engine.call(lambda: routed(model, ids, KVCache(model.config)))
+        ids, engine = self._checked(token_ids), self._engine
+        model, chunks = engine.model, _chunks(ids, engine.prefill_chunk)
+        return engine.call(lambda: routed(model, chunks, KVCache(model.config, room=len(ids))))
 
     def _checked(self, token_ids: Sequence[int]) -> list[int]:
-        ids, size = list(token_ids), self._parts.config.vocab_size
+        ids, size, context = list(token_ids), self._parts.config.vocab_size, self.info.context
         if not ids:
             raise PromptError("there are no token ids to look at")
+        if len(ids) > context:
+            raise PromptError(
+                f"there are {len(ids):,} token ids and the context holds {context:,}: look at "
+                "fewer, or load the model with a longer context"
+            )
         wrong = [each for each in ids if not 0 <= each < size]
         if wrong:
             raise PromptError(f"token ids must be from 0 to {size - 1}, got {wrong[0]}")
         return ids
 
 
-def _logits(model: Qwen3Model, ids: list[int]) -> np.ndarray:
+def _logits(model: Qwen3Model, ids: list[int], chunk: int) -> np.ndarray:
     """On the engine thread."""
     import numpy as np
 
-    hidden = model.hidden(mx.array([ids]), KVCache(model.config))
-    return np.array(model.logits(hidden)[0].astype(mx.float32))
+    made = np.empty((len(ids), model.config.vocab_size), np.float32)
+    kv = KVCache(model.config, room=len(ids))
+    for piece in _chunks(ids, chunk):
+        start = kv.length
+        hidden = model.hidden(mx.array([piece]), kv)[0]  # (L, D)
+        mx.eval(hidden, kv.arrays())
+        for row in range(0, len(piece), _HEAD_ROWS):
+            logits = model.logits(hidden[row : row + _HEAD_ROWS]).astype(mx.float32)
+            made[start + row : start + row + len(logits)] = np.array(logits)
+    return made
+
+
+def _chunks(ids: list[int], most: int) -> Iterator[list[int]]:
+    """What is read at once, as of a prompt (`memory.chunk_at`)."""
+    start = 0
+    while start < len(ids):
+        length = chunk_at(start, most)
+        yield ids[start : start + length]
+        start += length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -34,23 +34,32 @@ class _Watched:
         return self._experts.arrays()
 
 
-def routed(model: Qwen3Model, ids: Sequence[int], cache: KVStore) -> np.ndarray:
+def routed(model: Qwen3Model, chunks: Iterable[list[int]], cache: KVStore) -> np.ndarray:
     """True where a token is served by an expert: (layers, L, E), the MoE layers in order.
 
-    On the thread that owns the model; the cache must be empty, and is filled with the text.
+    On the thread that owns the model; the text comes in chunks that are read one after another.
+    The cache must be empty, and is filled with the text.
 
     Raises:
         OptionError: the model has no experts.
     """
-    seen: list[mx.array] = []
-    with _watching(model, seen):
-        hidden = model.hidden(mx.array([list(ids)]), cache)
-    if not seen:
+    if not any(isinstance(block.mlp, MoE) for block in model.blocks):
         raise OptionError("this model is dense: it has no experts to look at")
-    mx.eval(hidden, seen)
-    chosen = np.stack([np.array(layer) for layer in seen])  # (layers, L, T)
-    served = np.zeros((*chosen.shape[:2], model.config.experts), dtype=bool)
-    np.put_along_axis(served, chosen.astype(np.int64), True, axis=-1)
+    seen: list[mx.array] = []
+    parts = []
+    with _watching(model, seen):
+        for chunk in chunks:
+            mx.eval(model.hidden(mx.array([chunk]), cache), seen)
+            parts.append(_served(seen, model.config.experts))
+            seen.clear()
+    return np.concatenate(parts, axis=1)
+
+
+def _served(chosen: list[mx.array], experts: int) -> np.ndarray:
+    """The choices of each layer, (L, T), as booleans (layers, L, E)."""
+    numbers = np.stack([np.array(layer) for layer in chosen]).astype(np.int64)
+    served = np.zeros((*numbers.shape[:2], experts), dtype=bool)
+    np.put_along_axis(served, numbers, True, axis=-1)
     return served
 
 
