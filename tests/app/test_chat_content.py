@@ -57,6 +57,27 @@ def test_what_is_not_finished_stays_as_it_is(source: str) -> None:
     assert signs <= set(text(source))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\\[ a = b \\] where a is\n\nmore\n\n\\[ c = d \\]",
+        "$$ a $$ is one\n\nmore\n\n$$ c = d $$",
+        "\\[\na = b\n\nmore\n\n\\[ c = d \\]",
+        "$$\na = b\n```\nmore $$\n```\n$$ c = d $$",
+    ],
+)
+def test_a_formula_swallows_no_text(source: str) -> None:
+    fences = [token.content for token in answer_parser().parse(source) if token.type == "fence"]
+    assert fences[-1] == "c = d\n"
+    assert not any("more" in fence and "a =" in fence for fence in fences)
+
+
+def test_rules_in_lists_are_not_drawn_above_them() -> None:
+    kinds = [token.type for token in answer_parser().parse("- ***\n- b\n\n> ---\n\n***")]
+    assert kinds.count("hr") == 1
+    assert kinds[-1] == "hr"
+
+
 async def test_a_rich_answer_is_drawn() -> None:
     app = make_app(FakeModel([RICH]))
     async with app.run_test(size=(80, 40)) as pilot:

@@ -25,6 +25,7 @@ DOCUMENTS = {
     "code": "- first:\n\n  ```python\n  print(1)\n  print(2)\n  ```\n\n- two\n\n  > a\n  > b\n",
     "table": "- a\n\n  | x | y |\n  | - | - |\n  | 1 | 2 |\n\n- b\n",
     "turns": "- a\n* b\n+ c\n\n1) one\n1. two\n",
+    "stars": "- ***Key*** point\n- ***\n- b\n\n> ***\n\n***\n",
     "empty": "-\n- \n- x\n  ---\n- y\n  ===\n-\n\n  z\n",
 }
 
@@ -70,6 +71,17 @@ async def test_the_items_that_are_finished_stay_the_same_widgets() -> None:
         await answer.sync("- one\n- two\n- three\n  - four")
         assert list(answer.query("MarkdownBullet"))[:2] == bullets
         assert len(answer.query("MarkdownBullet")) == 4
+
+
+async def test_the_language_of_code_without_one_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("textual.highlight.guess_language")
+    async with Page().run_test() as pilot:
+        answer = pilot.app.query(Answer).first()
+        await answer.sync("```\nx = 1\n```\n\n- a\n\n      code\n")
+        assert [each.code for each in answer.query(MarkdownFence)] == ["x = 1", "code"]
+        assert len(answer.query("MarkdownFence")) == 2
 
 
 def test_pictures_are_due_as_often_as_a_quarter_of_a_core_allows() -> None:

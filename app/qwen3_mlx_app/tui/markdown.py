@@ -7,6 +7,7 @@ from functools import cache
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 
 from qwen3_mlx_app.tui.latex import readable
@@ -23,6 +24,7 @@ def answer_parser() -> MarkdownIt:
     """Raw HTML stays visible: dropping it silently would lose what the model said."""
     parser = MarkdownIt("gfm-like", {"html": False})
     parser.inline.ruler.before("escape", "formula", _inline)
+    parser.core.ruler.push("nested_rules", _drop_nested_rules)
     parser.block.ruler.before("fence", "formula", _block, {"alt": ["paragraph", "list"]})
     return parser
 
@@ -42,18 +44,24 @@ def _inline(state: StateInline, silent: bool) -> bool:
 
 
 def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    r"""`$$ … $$` or `\[ … \]` on lines of their own, drawn as a block."""
+    r"""`$$ … $$` or `\[ … \]` on lines of their own, drawn as a block.
+
+    It is one paragraph: a formula that is not closed must not swallow what follows.
+    """
     begin, stop = state.bMarks[start] + state.tShift[start], state.eMarks[start]
     line = state.src[begin:stop].strip()
     closing = _OPENINGS.get(line[:2])
     if closing is None:
         return False
-    lines, at, closed = [line[2:]], start, line.endswith(closing) and len(line) > 3
-    while not closed and at + 1 < end:
+    lines, at = [line[2:]], start
+    while closing not in lines[-1]:
         at += 1
+        if at >= end or state.isEmpty(at):  # it may still be coming
+            return False
         lines.append(state.src[state.bMarks[at] + state.tShift[at] : state.eMarks[at]].rstrip())
-        closed = lines[-1].endswith(closing)
-    if not closed:  # it may still be coming
+        if lines[-1].startswith(("```", "~~~")):
+            return False
+    if lines[-1].index(closing) != len(lines[-1]) - 2:  # words follow: it belongs to their line
         return False
     if silent:
         return True
@@ -63,3 +71,8 @@ def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     token.content = readable(source) + "\n"
     state.line = at + 1
     return True
+
+
+def _drop_nested_rules(state: StateCore) -> None:
+    """`- ***` may become `- ***Key***`, and Textual draws a rule in a list above the list."""
+    state.tokens = [each for each in state.tokens if each.type != "hr" or each.level == 0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from textual.widgets import Markdown
+from textual.content import Content
+from textual.widgets import Markdown, markdown
 
 from qwen3_mlx_app.tui.markdown import answer_parser
 from qwen3_mlx_app.tui.text import clean
@@ -11,12 +12,23 @@ from qwen3_mlx_app.tui.widgets.growing import GROWING_LISTS
 __all__ = ["Answer"]
 
 
+class MarkdownFence(markdown.MarkdownFence):
+    """Code. Where no language is named it is text: Pygments would guess for seconds, each time."""
+
+    @classmethod
+    def highlight(cls, code: str, language: str, ansi: bool = False, dark: bool = False) -> Content:
+        """The code in its colours."""
+        return super().highlight(code, language or "text", ansi, dark)
+
+
 class Answer(Markdown):
     """Growing Markdown. Textual's MarkdownStream would write from a task of its own, which outlives
     the widget when the app is left in the middle of an answer.
     """
 
-    BLOCKS = {**Markdown.BLOCKS, **GROWING_LISTS}  # noqa: RUF012 (as Textual declares it)
+    BLOCKS = {  # noqa: RUF012 (as Textual declares it)
+        **Markdown.BLOCKS, **GROWING_LISTS, "fence": MarkdownFence, "code_block": MarkdownFence,
+    }  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__(parser_factory=answer_parser)
