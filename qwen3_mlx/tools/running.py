@@ -64,6 +64,8 @@ class Runner:
         return _within(function, seconds, stopped)
 
     def _cut(self, text: str) -> str:
+        # Half a character, as a file's name may have, could be neither read nor stored.
+        text = text.encode("utf-8", "replace").decode()
         if len(text) <= self._most:
             return text
         return (

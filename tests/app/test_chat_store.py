@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen3_mlx.errors import PromptError
 from qwen3_mlx_app.tui import exchange, schema, searching, store
 from qwen3_mlx_app.tui.exchange import (
     ChatFileError,
@@ -220,6 +221,26 @@ def test_files_that_cannot_be_used(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everything")
+def test_half_a_character_costs_no_more_than_itself(memory: Store) -> None:
+    chat = memory.new_chat("a")
+    turn = memory.add_turn(chat, None, "q", thinks=True)
+    details = {"steps": ["\udcff"], "error": "no", "error_kind": "PromptError"}
+    memory.finish_turn(turn, SavedTurn("", answer="b", finish="failed", details=details))
+    (saved,) = memory.turns(chat)
+    assert saved.details["steps"] == ["?"]
+    assert isinstance(restored(saved).error, PromptError)
+    with pytest.raises(StoreError):
+        memory.rename(chat, "\udcff")
+    with pytest.raises(StoreError):
+        memory.add_turn(chat, turn, "\udcff", thinks=True)
+    assert len(memory.turns(chat)) == 1
+
+
+def test_a_hit_in_chinese_is_in_its_line() -> None:
+    line, begin, end = searching.snippet("一" * 200 + "排序" + "二" * 200, "排序", 40)
+    assert line[begin:end] == "排序"
+
+
 def test_a_read_only_file(path: Path) -> None:
     Store(path).close()
     path.chmod(0o400)

@@ -12,6 +12,7 @@ import pytest
 from qwen3_mlx import Chat, OptionError, StepDone, Tool, ToolCall, ToolResult
 from qwen3_mlx.testing import Answer, Call, FakeModel
 from qwen3_mlx.tools.functions import tools_of
+from qwen3_mlx.tools.running import Runner
 
 
 @dataclass
@@ -304,3 +305,13 @@ def test_steps_carry_their_replies() -> None:
     result = next(event for event in events if isinstance(event, ToolResult))
     assert step.reply.text == "Let me add."
     assert result.call == step.reply.tool_calls[0]
+
+
+def test_half_a_character_in_a_result_is_a_question_mark() -> None:
+    def listing() -> str:
+        """List the files."""
+        return "name\udcff.txt"
+
+    runner = Runner({"listing": Tool.of(listing)})
+    result = runner.run(ToolCall("call_1", "listing", {}), threading.Event(), None)
+    assert (result.content, result.failed) == ("name?.txt", False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-from qwen3_mlx.errors import EngineError
+from qwen3_mlx.errors import EngineError, HubError, OptionError, PromptError, Qwen3Error
 from qwen3_mlx.events import FinishReason, Reply, Timing, Usage
 from qwen3_mlx_app.tui import calls
 from qwen3_mlx_app.tui.describe import describe
@@ -13,6 +13,11 @@ from qwen3_mlx_app.tui.state import Phase, Turn
 from qwen3_mlx_app.tui.store import SavedTurn
 
 __all__ = ["restored", "saved_turn"]
+
+#: The kinds of errors whose notes say different things; any other is a fault of the engine.
+_KINDS: dict[str, type[Qwen3Error]] = {
+    kind.__name__: kind for kind in (EngineError, HubError, OptionError, PromptError)
+}
 
 
 def saved_turn(turn: Turn) -> SavedTurn:
@@ -38,7 +43,8 @@ def restored(saved: SavedTurn) -> Turn:
     calls.restore(turn, details.get("steps"))
     if saved.finish == "failed":
         turn.phase = Phase.FAILED
-        turn.error = EngineError(str(details.get("error") or "the answer broke off"))
+        kind = _KINDS.get(str(details.get("error_kind")), EngineError)
+        turn.error = kind(str(details.get("error") or "the answer broke off"))
     elif saved.finish in ("", "interrupted"):
         turn.finish = "interrupted"
     else:
@@ -58,6 +64,8 @@ def _details(turn: Turn) -> dict[str, Any]:
         details["steps"] = calls.to_json(turn)
     if turn.error is not None:
         details["error"] = describe(turn.error)
+        names = (kind.__name__ for kind in type(turn.error).__mro__)
+        details["error_kind"] = next((name for name in names if name in _KINDS), "")
     if (reply := turn.reply) is not None:
         details["model"] = reply.model
         details["prompt_tokens"] = reply.usage.prompt_tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from qwen3_mlx_app.tui.text import one_line
+from qwen3_mlx_app.tui.text import cells, one_line
 
 __all__ = ["indexed", "match_query", "snippet"]
 
@@ -53,7 +53,9 @@ def snippet(text: str, query: str, width: int = 72) -> tuple[str, int, int]:
     if found is None:
         return one_line(flat, width), 0, 0
     begin, end = found
-    start = max(0, begin - max(0, width - (end - begin)) // 2)
+    start, room = begin, max(0, width - cells(flat[begin:end])) // 2
+    while start and (room := room - cells(flat[start - 1])) >= 0:
+        start -= 1
     if start:
         space = flat.find(" ", start, begin)
         start = space + 1 if space >= 0 else start

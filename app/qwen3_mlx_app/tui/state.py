@@ -95,8 +95,9 @@ class Turn:
 
     `saved` is its number in the database, 0 while it has none, and `kept` whether its end is
     there too. `budget` is the most tokens its thought may have; `continued` marks an answer that
-    goes on after a stop. `kept_tokens`, `kept_thought_tokens` and `kept_seconds` are what there
-    was before the stop, or before the last calls: the engine counts from there.
+    goes on after a stop, `unloaded` one for which no model could be loaded. `kept_tokens`,
+    `kept_thought_tokens` and `kept_seconds` are what there was before the stop, or before the
+    last calls: the engine counts from there.
     """
 
     number: int
@@ -125,6 +126,7 @@ class Turn:
     budget: int | None = None
     ended_by: ThoughtEnd = ""
     continued: bool = False
+    unloaded: bool = False
     kept_tokens: int = 0
     kept_thought_tokens: int = 0
     kept_seconds: float = 0.0
@@ -248,7 +250,8 @@ class ChatState:
         self.numbers += 1
         turn.number, turn.phase, turn.continued = self.numbers, Phase.WAITING, True
         turn.finish = turn.reply = turn.error = turn.first_token = None
-        turn.started, turn.kept_tokens, turn.kept = now, turn.answer_tokens, False
+        turn.started, turn.kept_tokens = now, turn.answer_tokens
+        turn.kept = turn.unloaded = False
         return turn
 
     def clear(self) -> None:
@@ -306,7 +309,7 @@ class ChatState:
     def _end(self, error: Exception) -> None:
         """No model, no answer: the message that waited for it says so."""
         if (turn := self.current) is not None:
-            turn.phase, turn.error = Phase.FAILED, error
+            turn.phase, turn.error, turn.unloaded = Phase.FAILED, error, True
 
 
 def _advance(turn: Turn, event: Event | ToolAsked, now: float) -> None:

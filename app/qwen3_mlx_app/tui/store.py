@@ -246,7 +246,7 @@ class Store:
             self._db.execute(
                 "UPDATE turns SET thought = ?, answer = ?, finish = ?, details = ? WHERE id = ?",
                 (saved.thought, saved.answer, saved.finish or "stop",
-                 json.dumps(saved.details, ensure_ascii=False), turn),
+                 _json(saved.details), turn),
             )  # fmt: skip
             self._reindex(turn)
 
@@ -261,7 +261,7 @@ class Store:
                     "thinks, finish, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (chat, parent, turn.created or self._now(), turn.question, turn.thought,
                      turn.answer, turn.thinks, turn.finish or "stop",
-                     json.dumps(turn.details, ensure_ascii=False)),
+                     _json(turn.details)),
                 )  # fmt: skip
                 ids[turn.id] = cursor.lastrowid or 0
                 self._reindex(ids[turn.id])
@@ -318,7 +318,7 @@ class Store:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, NewerDatabaseError, OSError) as error:
+        except (sqlite3.Error, NewerDatabaseError, OSError, UnicodeError) as error:
             raise StoreError(_reason(error)) from error
 
 
@@ -331,6 +331,11 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _json(details: dict[str, Any]) -> str:
+    """A model's call may hold half a character, which no database takes."""
+    return json.dumps(details, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _details(text: str) -> dict[str, Any]:

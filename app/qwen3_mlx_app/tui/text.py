@@ -7,6 +7,7 @@ import json
 from qwen3_mlx_app.tui.language import t
 
 __all__ = [
+    "cells",
     "clean",
     "compact_count",
     "gigabytes",
@@ -16,6 +17,7 @@ __all__ = [
     "seconds",
     "tokens",
     "tokens_per_second",
+    "typed",
 ]
 
 #: A model's (or a pasted) escape sequence must not reach the terminal, and Textual's Markdown
@@ -37,10 +39,37 @@ def clean(text: str) -> str:
     return text.translate(_UNSAFE)
 
 
+def typed(text: str) -> str:
+    """A text that was pasted or put in: its lines end as typed ones do, and it is clean.
+
+    >>> typed("one\\r\\ntwo\\rthree\\x1b[2J")
+    'one\\ntwo\\nthree[2J'
+    """
+    return clean(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def cells(text: str) -> int:
+    """How many columns of the terminal a text takes: a Chinese character takes two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # a first start in English does without its tables
+
+    return cell_len(text)
+
+
 def one_line(text: str, width: int) -> str:
-    """The text on one line, cut with an ellipsis."""
+    """The text on one line of so many columns, cut with an ellipsis.
+
+    >>> one_line("a short\\nline", 9), one_line("你好世界", 6)
+    ('a short …', '你好…')
+    """
     flat = " ".join(clean(text).split())
-    return flat if len(flat) <= width else flat[: max(0, width - 1)] + "…"
+    if cells(flat) <= width:
+        return flat
+    room, end = width - 1, 0
+    while end < len(flat) and (room := room - cells(flat[end])) >= 0:
+        end += 1
+    return flat[:end] + "…"
 
 
 def plain_json(value: object) -> str:

@@ -42,9 +42,9 @@ class NoticeLine(Static):
         super().__init__(Content(clean(text)))
 
 
-def turn_error(turn: Turn, error: Exception, loaded: bool) -> ErrorNote:
+def turn_error(turn: Turn, error: Exception) -> ErrorNote:
     """The note for a turn that failed, in the middle or before it began."""
-    if not loaded:
+    if turn.unloaded:
         return load_error(error)
     if turn.answer:
         n = turn.answer_tokens

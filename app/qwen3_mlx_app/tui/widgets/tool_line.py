@@ -10,7 +10,7 @@ from textual.events import Click
 from textual.widgets import Static
 
 from qwen3_mlx_app.tui.calls import ToolUse
-from qwen3_mlx_app.tui.text import clean, one_line
+from qwen3_mlx_app.tui.text import cells, clean, one_line
 
 __all__ = ["ToolLine"]
 
@@ -75,7 +75,7 @@ class ToolLine(Vertical):
             mark, colour = "✗", "$error"
         fold = "▾ " if self.query_one(".tool-result").display else "▸ "
         asked = one_line(use.arguments, room // 2)
-        said = one_line(use.result or "", room - len(asked) - len(use.name))
+        said = one_line(use.result or "", room - cells(asked) - cells(use.name))
         self.query_one(".tool-title", Static).update(
             Content.assemble(
                 (f"{fold if use.result is not None else '  '}⚙ ", "$secondary"),

@@ -55,7 +55,7 @@ class TurnView(Vertical):
         self._sync_activity(loaded)
         if not turn.running:
             self.finished = True
-            await self._mount_end(loaded)
+            await self._mount_end()
 
     async def _go_on(self) -> None:
         """An answer that was cut off is being continued: what its end said is over."""
@@ -110,10 +110,10 @@ class TurnView(Vertical):
         if activity.display:
             activity.update(_activity(self.turn, loaded))
 
-    async def _mount_end(self, loaded: bool) -> None:
+    async def _mount_end(self) -> None:
         turn = self.turn
         if turn.error is not None:
-            note = turn_error(turn, turn.error, loaded)
+            note = turn_error(turn, turn.error)
             note.add_class("end")
             await self.mount(note)
         elif (stats := _stats(turn)) is not None:
