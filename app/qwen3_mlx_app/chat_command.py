@@ -147,6 +147,8 @@ def _run_plain(session: Session, hint: str) -> int:
     if isinstance(sys.stdin, io.TextIOWrapper):
         # A pipe may hold anything; a stray byte should cost one character, not the chat.
         sys.stdin.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may know fewer letters than a model
     if hint:
         print(language.t("note: ") + language.t(hint), file=sys.stderr)
     return PlainChat(session, sys.stdin, sys.stdout).run()

@@ -73,6 +73,16 @@ def test_plain_is_in_the_language_of_the_person_and_a_pipe_is_not(
         assert label in capsys.readouterr().out
 
 
+def test_a_terminal_that_knows_few_letters_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sink, "ascii"))
+    args = parse("-m", "tiny", "--plain")
+    assert args.run(args, load=lambda progress: FakeModel(["你 Hello."])) == 0
+    sys.stdout.flush()
+    assert b"qwen3: ? Hello." in sink.getvalue()
+
+
 def test_a_wrong_name_ends_before_the_screen() -> None:
     with pytest.raises(ModelNotFoundError):
         chat_command.run(parse("-m", "no-such-model"))

@@ -190,6 +190,33 @@ def test_a_chat_that_is_exported_twice_overwrites_nothing(
     assert "一" in Path("chat-2.md").read_text("utf-8")
 
 
+def test_nothing_is_overwritten_by_a_name_either(tmp_path: Path) -> None:
+    name = tmp_path / "deep.er" / "all.json"
+    name.parent.mkdir()
+    name.write_text("mine")
+    _, lines = chat(FakeModel(["one"]), f"hi\n/export {name}\n")
+    assert name.read_text() == "mine"
+    assert f"note: Written: {name.with_name('all-2.json')}" in lines
+
+
+def test_a_command_that_lacks_its_text_says_its_usage() -> None:
+    _, lines = chat(FakeModel([]), "/title\n/nope\n")
+    assert "note: /title TEXT" in lines
+    assert any("no command /nope. /help lists them" in line for line in lines)
+
+
+def test_a_space_before_a_command_makes_it_text() -> None:
+    model = FakeModel(["a"])
+    chat(model, " /nope what is it?\n")
+    assert model.calls[0].prompt == "/nope what is it?"
+
+
+def test_a_new_chat_has_the_system_prompt_of_new_chats() -> None:
+    model = FakeModel(["a", "b"])
+    chat(model, "/system pirate\nhi\n/new\nho\n", ChatOptions(system="kind"))
+    assert [call.system for call in model.calls] == ["pirate", "kind"]
+
+
 def test_a_list_of_chats_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
     store = Store(tmp_path / "chats.db")
     store._db.execute("DROP TABLE turns")

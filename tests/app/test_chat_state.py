@@ -108,6 +108,7 @@ def test_a_failed_load_ends_the_turn_that_waited() -> None:
     state.apply(LoadFailed(OSError("gone")), 0.0)
     assert not state.busy
     assert (turn.phase, str(state.load_error)) == (Phase.FAILED, "gone")
+    assert turn.unloaded
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,24 @@ def test_commands_are_told_from_text() -> None:
     assert (found[0].name, found[1]) == ("system", "Be\nbrief")
     assert [command.name for command in commands.matching("/th")] == ["think", "thoughts"]
     assert commands.matching("/think ") == ()
+    assert [each.name for each in commands.COMMANDS if each.lacks] == ["title", "import"]
+
+
+def test_a_budget_of_nothing_is_no_thinking_and_none_is_without_an_end() -> None:
+    told: list[object] = []
+
+    class Target:
+        def set_thinking(self, on: bool) -> None:
+            told.append(on)
+
+        def set_budget(self, budget: int | None) -> None:
+            told.append(budget)
+
+    for said in ("/think 0", "/think 0k", "/think 2k", "/think off", f"/think {'9' * 400}"):
+        found = commands.parse(said)
+        assert isinstance(found, tuple)
+        found[0].run(Target(), found[1])  # type: ignore[arg-type]
+    assert told == [False, False, 2048, None, 1024 * 1024]
 
 
 @given(st.text())
@@ -200,6 +219,8 @@ def test_numbers_as_the_screen_shows_them() -> None:
     assert [text.seconds(s) for s in (0.0, 0.42, 14.9, 125)] == ["0s", "0.4s", "14s", "2m 05s"]
     assert text.one_line("a\nb  c", 9) == "a b c"
     assert text.one_line("abcdef", 4) == "abc…"
+    assert text.one_line("一二三四", 8) == "一二三四"
+    assert [text.one_line("一二三四", width) for width in (7, 6)] == ["一二三…", "一二…"]
 
 
 @given(st.floats(-1, 2), st.integers(1, 20))

@@ -114,7 +114,7 @@ class ChatApp(App[None]):
 
     def _runner(self, command: Command) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            command.run(self.chat, "")
+            self.chat.obey(command)
             await self.chat.sync()
 
         return run

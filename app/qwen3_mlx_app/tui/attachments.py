@@ -6,23 +6,26 @@ model can tell from the question, and that the screen folds into a chip.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.text import clean, compact_count
+from qwen3_mlx_app.tui.text import clean, compact_count, one_line, typed
 
 __all__ = [
     "Attachment",
     "AttachmentError",
     "about_tokens",
     "attached",
+    "first_words",
     "folded",
     "is_long_paste",
     "named_files",
     "read_file",
+    "taken_apart",
     "with_attachments",
 ]
 
@@ -75,11 +78,11 @@ def read_file(name: str) -> Attachment | None:
     """The file as text; None where there is no such file, since @ may be just a sign.
 
     Raises:
-        AttachmentError: it is a folder, too big, no text, or cannot be read.
+        AttachmentError: it is too big, no text, or cannot be read.
     """
     path = Path(os.path.expanduser(name))  # the name of nobody stays as it is
     try:
-        if not path.exists():
+        if not path.exists() or path.is_dir():
             return None
         if not path.is_file():
             raise AttachmentError(t("{name} is no file", name=name))
@@ -91,6 +94,8 @@ def read_file(name: str) -> Attachment | None:
             )  # fmt: skip
         data = path.read_bytes()
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # surely no name
+            return None
         reason = error.strerror or str(error)
         raise AttachmentError(
             t("{name} cannot be read: {reason}", name=name, reason=reason)
@@ -101,7 +106,13 @@ def read_file(name: str) -> Attachment | None:
         raise AttachmentError(t("{name} is no text file", name=name)) from error
     if "\0" in text:
         raise AttachmentError(t("{name} is no text file", name=name))
-    return Attachment(path.name, clean(text).strip("\n"))
+    return Attachment(_shown_name(path.name), typed(text).strip("\n"))
+
+
+def _shown_name(name: str) -> str:
+    """A file's name as the screen and the frame can have it: a name may hold any byte but two."""
+    whole = name.encode("utf-8", "replace").decode()
+    return clean(whole).replace("\n", " ").replace('"', "'")
 
 
 def attached(message: str) -> list[Attachment]:
@@ -133,3 +144,27 @@ def folded(message: str) -> tuple[str, list[Attachment]]:
     """
     found = [Attachment(name, text) for name, text in _FRAME.findall(message)]
     return (_FRAME.sub("", message), found) if found else (message, [])
+
+
+def taken_apart(message: str) -> tuple[str, list[Attachment]]:
+    """A message to write on at: its text, and what went along and cannot be read anew."""
+    said, found = folded(message)
+    again = {_shown_name(Path(name).name) for name in named_files(said) if _is_there(name)}
+    return said, [attachment for attachment in found if attachment.name not in again]
+
+
+def first_words(message: str, width: int) -> str:
+    """A title for a chat that begins with this message.
+
+    >>> first_words(with_attachments("", [Attachment("a.txt", "text")]), 20)
+    'a.txt'
+    """
+    said, found = folded(message)
+    return one_line(said, width) or one_line(", ".join(each.name for each in found), width)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return read_file(name) is not None
+    except AttachmentError:  # it says so itself when the message is sent
+        return True

@@ -11,6 +11,9 @@ __all__ = ["STEPS", "budget_name", "next_budget", "parse_budget"]
 #: Tokens; None is no limit.
 STEPS: tuple[int | None, ...] = (512, 1024, 2048, 4096, 8192, 16384, None)
 
+#: More than any model can read; a number without an end would be no number.
+MOST = 1024 * 1024
+
 _SHAPE = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)", re.IGNORECASE)
 
 
@@ -30,7 +33,7 @@ def next_budget(budget: int | None, step: int) -> int | None:
 
 
 def parse_budget(text: str) -> int | str | None:
-    """Tokens as people write them; None for "off"; the text itself where it is none.
+    """Tokens as people write them, at most `MOST`; None for "off"; else the text itself.
 
     >>> parse_budget("2k"), parse_budget("700"), parse_budget("off"), parse_budget("hello")
     (2048, 700, None, 'hello')
@@ -40,7 +43,7 @@ def parse_budget(text: str) -> int | str | None:
     match = _SHAPE.fullmatch(text.strip())
     if match is None:
         return text
-    return round(float(match[1]) * (1024 if match[2] else 1))
+    return round(min(MOST, float(match[1]) * (1024 if match[2] else 1)))
 
 
 def budget_name(budget: int | None) -> str:

@@ -157,8 +157,8 @@ WORDS: dict[str, str] = {
         "把对话写入 FILE：.md 供阅读，.json 含全部分支"
     ),
     "Read a chat from a .json FILE": "从 .json 文件读入对话",
-    "There is no command /{name}. F1 lists them; a space before / sends it as text": (
-        "没有命令 /{name}。F1 列出命令；在 / 前加空格可作为文字发送"
+    "There is no command /{name}. /help lists them; a space before / sends it as text": (
+        "没有命令 /{name}。/help 列出命令；在 / 前加空格可作为文字发送"
     ),
     "/thoughts takes one of: {views}": "/thoughts 可用：{views}",
     "this needs the full screen: leave out --plain": "此功能需要全屏界面：去掉 --plain",
@@ -206,6 +206,7 @@ WORDS: dict[str, str] = {
     "(no title)": "（无标题）",
     "{n} turns": "{n} 轮",
     "Nothing is found.": "没有找到。",
+    "The last {n}; typing finds the others.": "最近 {n} 个；输入文字可找到其他的。",
     "There are no chats yet.": "还没有对话。",
     "Deleted. ^z brings it back.": "已删除。^z 恢复。",
     "This chat is on show: start another one first, with {new}.": (
@@ -256,6 +257,7 @@ WORDS: dict[str, str] = {
     "what the context leaves": "上下文所余",
     "(none)": "（无）",
     "Kept in {path}": "保存在 {path}",
+    "For new chats; /system changes this one.": "用于新对话；/system 更改当前对话。",
     "Settings are not kept: {why}": "设置未能保存：{why}",
     "Kept until you leave.": "离开前有效。",
     # Help

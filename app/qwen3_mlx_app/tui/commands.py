@@ -53,6 +53,11 @@ class Command:
         """`/name ARGUMENT`."""
         return f"/{self.name} {self.argument}".rstrip()
 
+    @property
+    def lacks(self) -> bool:
+        """Whether it means nothing alone."""
+        return bool(self.argument) and not self.argument.startswith("[")
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
@@ -63,14 +68,19 @@ class Unknown:
     @property
     def message(self) -> str:
         """What to tell the person."""
-        text = "There is no command /{name}. F1 lists them; a space before / sends it as text"
+        text = "There is no command /{name}. /help lists them; a space before / sends it as text"
         return t(text, name=self.name)
 
 
 def _think(target: CommandTarget, text: str) -> None:
-    """With a number, a budget; with a text, thinking for this one turn; alone, for all to come."""
+    """With a number, a budget; with a text, thinking for this one turn; alone, for all to come.
+
+    A budget of nothing is no thinking: 0 in the settings means no limit.
+    """
     budget = parse_budget(text) if text else ""
-    if not isinstance(budget, str):
+    if budget == 0:
+        target.set_thinking(False)
+    elif not isinstance(budget, str):
         target.set_budget(budget)
     elif text:
         target.ask(text, True)

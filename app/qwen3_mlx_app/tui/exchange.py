@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def read_chat(store: Store, chat: int) -> SavedChat:
 
 def free_name(name: str) -> Path:
     """The name, or the first numbered one that does not exist: nothing is overwritten."""
-    path = Path(name)
+    wish = path = Path(name)
     number = 2
-    while path.exists():
-        path = Path(f"{Path(name).stem}-{number}{Path(name).suffix}")
+    while os.path.lexists(path):
+        path = wish.with_name(f"{wish.stem}-{number}{wish.suffix}")
         number += 1
     return path
 

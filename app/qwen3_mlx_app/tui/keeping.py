@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from qwen3_mlx_app.tui.attachments import first_words
 from qwen3_mlx_app.tui.exchange import SavedChat, read_chat
 from qwen3_mlx_app.tui.restoring import restored, saved_turn
 from qwen3_mlx_app.tui.state import ChatState, Turn
 from qwen3_mlx_app.tui.store import Store, StoreError
-from qwen3_mlx_app.tui.text import one_line
 
 __all__ = ["Keeper"]
 
@@ -176,7 +176,7 @@ class Keeper:
         assert self.store is not None
         turns = self.state.tree.all
         if not self.chat:
-            self.title = self.title or one_line(turns[0].user, 60)
+            self.title = self.title or first_words(turns[0].user, 60)
             self.chat = self.store.new_chat(self.title, self.state.system)
         for turn in turns:
             if not turn.saved:

@@ -74,9 +74,9 @@ class PlainChat:
             return None
         if not line:
             return None
-        text = clean(line).strip()
+        text = clean(line).rstrip()
         if text and not self._interactive:
-            self._print(_label("you") + text)
+            self._print(_label("you") + text.strip())
         return text
 
     def _take(self, text: str) -> None:
@@ -86,9 +86,12 @@ class PlainChat:
             self._note(parsed.message)
         elif parsed is not None:
             command, argument = parsed
-            command.run(self, argument)
+            if command.lacks and not argument:
+                self._note(command.usage)
+            else:
+                command.run(self, argument)
         else:
-            self._send(text)
+            self._send(text.strip())
 
     def _send(self, text: str, thinks: bool | None = None) -> None:
         """With the files that it names."""
@@ -127,7 +130,9 @@ class PlainChat:
 
     def _ask_about(self, use: ToolUse) -> None:
         """Whether a call may run. Lines from a pipe are messages, and no yes to anything."""
-        values = ", ".join(f"{name}={plain_json(value)}" for name, value in use.values.items())
+        values = ", ".join(
+            f"{plain_json(name)[1:-1]}={plain_json(value)}" for name, value in use.values.items()
+        )
         self._print(f"{_label('tool')}{clean(use.name)}({values})")
         if not self._interactive:
             self.session.allow("no")
@@ -288,7 +293,7 @@ class PlainChat:
         if not self.state.turns:
             self._note(t("There is nothing to export yet."))
             return
-        path = Path(os.path.expanduser(name)) if name else free_name("chat.md")
+        path = free_name(os.path.expanduser(name or "chat.md"))
         saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         try:

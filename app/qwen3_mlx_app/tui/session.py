@@ -13,6 +13,7 @@ from qwen3_mlx.events import Done, Loading, Notice
 from qwen3_mlx.interface import ChatModel, Message, Overflow, Sampling
 from qwen3_mlx_app.tui import calls
 from qwen3_mlx_app.tui.approval import Approvals, ToolAnswer, Verdict
+from qwen3_mlx_app.tui.attachments import first_words
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import Keeper
 from qwen3_mlx_app.tui.keymap import say
@@ -136,7 +137,7 @@ class Session:
         leaf = tree.line[-1].saved if tree.line else None
         for turn, number in zip(tree.all, kept, strict=True):
             turn.saved = number
-        title = self.keeper.title or self.state.turns[0].user[:60]
+        title = self.keeper.title or first_words(self.state.turns[0].user, 60)
         return SavedChat(title, self.state.system, leaf, turns)
 
     def send(self, text: str, thinks: bool | None = None) -> Turn | None:
@@ -221,6 +222,7 @@ class Session:
         self.approvals.forget()
         self.keeper.leave()
         self.state.clear()
+        self.state.system = self.options.system  # /system was for the chat that is left
 
     def _halt(self) -> None:
         """Cancel, and mark the turn now: the engine's last word will find nobody."""
@@ -246,10 +248,6 @@ class Session:
             self.send(text)
             return True
         return bool(envelopes) or self.keeper.trouble != trouble
-
-    def toggle_thinking(self) -> str | None:
-        """Switch the mode for the next turn; the reason if this model cannot."""
-        return self.set_thinking(not self.state.thinking)
 
     def set_thinking(self, on: bool) -> str | None:
         """Set the mode for the next turn; the reason if this model cannot."""

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 
 from qwen3_mlx_app.tui.attachments import AttachmentError, with_attachments
 from qwen3_mlx_app.tui.budgets import budget_name, next_budget
-from qwen3_mlx_app.tui.commands import Unknown, parse
+from qwen3_mlx_app.tui.commands import Command, Unknown, parse
 from qwen3_mlx_app.tui.describe import describe
 from qwen3_mlx_app.tui.keymap import DEFAULTS, label, say
 from qwen3_mlx_app.tui.language import t
@@ -66,11 +66,18 @@ class ChatScreen(Choices):
             self.notice(parsed.message)
             self.composer.put(event.text)
         elif parsed is not None:
-            command, argument = parsed
-            command.run(self, argument)
-        else:
-            self._send(clean(event.text))
+            self.obey(*parsed)
+        elif event.text or self.pasted:
+            self._send(clean(event.text).strip())
         await self.sync()
+
+    def obey(self, command: Command, argument: str = "") -> None:
+        """Run a command; one that means nothing alone waits in the composer for the rest."""
+        if command.lacks and not argument:
+            self.composer.put(f"/{command.name} ")
+            self.composer.focus()
+        else:
+            command.run(self, argument)
 
     def _send(self, text: str, thinks: bool | None = None) -> None:
         """Send it with what goes along, as a new message or as another version of an old one."""
@@ -113,13 +120,12 @@ class ChatScreen(Choices):
         else:
             queued = self.session.stop()
             if queued is not None:
-                self.composer.put("\n".join(part for part in (queued, self.composer.text) if part))
+                self.take_back(queued)
         await self.sync()
 
     def action_think(self) -> None:
         """Switch the mode of the next message."""
-        self._tell(self.session.toggle_thinking())
-        self.keep(thinking=self.state.thinking)
+        self.set_thinking(not self.state.thinking)
 
     def action_answer_now(self) -> None:
         """End the thought."""
@@ -208,6 +214,7 @@ class ChatScreen(Choices):
     async def _show_chat(self, chosen: int | None) -> None:
         keeper = self.session.keeper
         if chosen is not None and chosen != keeper.chat:
+            self._leave_chat()
             if not self.session.open(chosen):
                 self.notify(t("This chat cannot be opened."), timeout=4)
             self._clear_notes()
@@ -219,7 +226,7 @@ class ChatScreen(Choices):
 
     def new_chat(self) -> None:
         """Leave this chat, keep the model and the settings."""
-        self.stop_editing()
+        self._leave_chat()
         self.session.new()
         self._clear_notes()
 
@@ -229,15 +236,19 @@ class ChatScreen(Choices):
 
     def set_thinking(self, on: bool) -> None:
         """Set the mode of the messages to come."""
-        self._tell(self.session.set_thinking(on))
-        self.keep(thinking=self.state.thinking)
+        reason = self.session.set_thinking(on)
+        self._tell(reason)
+        if reason is None:  # what a model cannot do is no wish of the person's
+            self.keep(thinking=on)
 
     def set_budget(self, budget: int | None) -> None:
         """How long the thoughts to come may be."""
         self.state.budget = budget
-        self.session.set_thinking(True)
-        self.keep(budget=budget or 0, thinking=self.state.thinking)
-        self._tell(t("Thinking budget: {name}", name=budget_name(budget)))
+        self.keep(budget=budget or 0)
+        reason = self.session.set_thinking(True)
+        if reason is None:
+            self.keep(thinking=True)
+        self._tell(reason or t("Thinking budget: {name}", name=budget_name(budget)))
 
     def answer_now(self) -> None:
         """End the thought that is going on."""
@@ -294,6 +305,7 @@ class ChatScreen(Choices):
 
     def _clear_notes(self) -> None:
         self.transcript.turns.remove_children(NoticeLine)
+        self.transcript.turns.remove_children(".unloaded")
 
     def _tell(self, reason: str | None) -> None:
         """The new mode in the header, and a word about it if there is one."""

@@ -10,7 +10,7 @@ from textual import on
 
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx_app import clipboard
-from qwen3_mlx_app.tui.attachments import folded, named_files
+from qwen3_mlx_app.tui.attachments import taken_apart
 from qwen3_mlx_app.tui.exchange import ChatFileError, free_name, from_json, to_json, to_markdown
 from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
@@ -66,10 +66,9 @@ class TurnActions(DrawnChat):
             return
         self.editing = turn
         self.composer.border_title = t("another version of this message · esc leaves it as it was")
-        said, attached = folded(turn.user)
-        again = {Path(name).name for name in named_files(said)}  # those files are read anew
-        self.pasted = [attachment for attachment in attached if attachment.name not in again]
+        said, self.pasted = taken_apart(turn.user)
         self.composer.put(said)
+        self.sync_chips(said)
         self.composer.focus()
         self.refresh_bindings()
 
@@ -77,9 +76,17 @@ class TurnActions(DrawnChat):
         """The composer is for new messages again."""
         if self.editing is not None:
             self.pasted.clear()
+            self.sync_chips(self.composer.text)
         self.editing = None
         self.composer.border_title = None
         self.refresh_bindings()
+
+    def take_back(self, queued: str) -> None:
+        """A message that waited goes back into the composer, before what is there by now."""
+        said, attached = taken_apart(queued)
+        self.pasted += attached
+        self.composer.put("\n".join(part for part in (said, self.composer.text) if part))
+        self.sync_chips(self.composer.text)
 
     def retry(self) -> None:
         """Answer the last question anew."""
@@ -103,7 +110,7 @@ class TurnActions(DrawnChat):
         if not self.state.turns:
             self.notify(t("There is nothing to export yet."), timeout=3)
             return
-        path = Path(os.path.expanduser(name)) if name else free_name("chat.md")
+        path = free_name(os.path.expanduser(name or "chat.md"))
         saved = self.session.saved()
         text = to_json(saved) if path.suffix == ".json" else to_markdown(saved)
         self._write_file(path, text)
@@ -115,6 +122,7 @@ class TurnActions(DrawnChat):
         except (OSError, UnicodeDecodeError, ChatFileError) as error:
             self.notice(t("{name} was not imported: {why}", name=name, why=error))
             return
+        self._leave_chat()
         self.session.adopt(saved)
 
     def copy_answer(self) -> None:
@@ -126,6 +134,13 @@ class TurnActions(DrawnChat):
             self.notify(t("There is no answer to copy yet."), timeout=3)
 
     # Helpers
+
+    def _leave_chat(self) -> None:
+        """Another chat comes: an edited message was of this one, and a queued one must not go."""
+        self.stop_editing()
+        queued, self.state.queued = self.state.queued, None
+        if queued is not None:
+            self.take_back(queued)
 
     def _may_change(self) -> bool:
         if self.state.generating:

@@ -108,5 +108,7 @@ class Approval(VerticalScroll, can_focus=True):
             return
         content = Content.styled(clean(self.use.name), "$secondary bold")
         for name, value in self.use.values.items():
-            content += Content.assemble((f"\n{name}: ", "$text-muted"), plain_json(value))
+            content += Content.assemble(
+                (f"\n{plain_json(name)[1:-1]}: ", "$text-muted"), plain_json(value)
+            )
         self.query_one(Static).update(content)

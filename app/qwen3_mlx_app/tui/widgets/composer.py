@@ -14,7 +14,7 @@ from textual.widgets import Static, TextArea
 from qwen3_mlx_app.tui.attachments import Attachment, is_long_paste
 from qwen3_mlx_app.tui.commands import matching
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.text import one_line
+from qwen3_mlx_app.tui.text import one_line, typed
 
 __all__ = ["Chips", "Composer", "Hints", "QueueChip"]
 
@@ -51,7 +51,7 @@ class Composer(TextArea):
     ]
 
     class Submitted(Message):
-        """Enter was pressed on a text that is not blank."""
+        """Enter was pressed; the text is "" where there is none."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -94,16 +94,17 @@ class Composer(TextArea):
 
     async def _on_paste(self, event: Paste) -> None:
         """A long text becomes a chip; Textual's own handler inserts the others."""
+        event.text = typed(event.text)
         if is_long_paste(event.text):
             event.stop()
             event.prevent_default()
             self.post_message(self.Pasted(event.text))
 
     def action_submit(self) -> None:
-        """Hand the text over and start empty; blank text stays."""
-        if text := self.text.strip():
+        """Hand the text over and start empty; blank text stays, but a paste may go alone."""
+        if text := self.text.rstrip():
             self.clear()
-            self.post_message(self.Submitted(text))
+        self.post_message(self.Submitted(text))
 
     def action_newline(self) -> None:
         """Insert a line end at the cursor."""
@@ -118,7 +119,7 @@ class Composer(TextArea):
 
     def put(self, text: str) -> None:
         """Replace the text and go to its end."""
-        self.text = text
+        self.text = typed(text)
         self.move_cursor(self.document.end)
 
 
