@@ -22,6 +22,9 @@ from qwen3_mlx_app.tui.widgets.keybar import KeyBar
 
 __all__ = ["ChatsScreen"]
 
+#: Chats that are listed.
+MOST = 200
+
 
 class ChatsScreen(ModalScreen[int | None]):
     """Returns the chat to open, or None. The input keeps the focus; arrows move in the list."""
@@ -41,6 +44,7 @@ class ChatsScreen(ModalScreen[int | None]):
         self._store, self._current, self._search = store, current, search
         self._deleted: list[int] = []
         self._renaming: int | None = None
+        self._listed = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
@@ -65,13 +69,17 @@ class ChatsScreen(ModalScreen[int | None]):
 
     @on(Input.Changed)
     def search(self) -> None:
-        """Search while it is typed."""
-        if self._renaming is None:
+        """Search while it is typed.
+
+        The last letter of a new title may be told of when the old search is back already.
+        """
+        text = self.query_one(Input).value.strip()
+        if self._renaming is None and text != self._listed:
             self._fill()
 
     def _fill(self, keep: int | None = None) -> None:
         """Read the list anew, and stay at the same line if one is given."""
-        text = self.query_one(Input).value.strip()
+        self._listed = text = self.query_one(Input).value.strip()
         try:
             options = self._found(text) if text else self._all()
         except StoreError as error:
@@ -82,11 +90,13 @@ class ChatsScreen(ModalScreen[int | None]):
         self._list.highlighted = min(keep or 0, len(options) - 1) if options else None
         if not options:
             self._say(t("Nothing is found.") if text else t("There are no chats yet."))
+        elif not text and len(options) == MOST:
+            self._say(t("The last {n}; typing finds the others.", n=MOST))
         else:
             self._say("")
 
     def _all(self) -> list[Option]:
-        return [self._line(row, None) for row in self._store.chats()]
+        return [self._line(row, None) for row in self._store.chats(MOST)]
 
     def _found(self, text: str) -> list[Option]:
         return [self._line(hit.chat, hit) for hit in self._store.search(text)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,9 +12,10 @@ from qwen3_mlx_app.tui.keymap import say
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.screens.turns import TurnActions
 from qwen3_mlx_app.tui.session import Session
-from qwen3_mlx_app.tui.settings import Settings, write_settings
+from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
 from qwen3_mlx_app.tui.state import VIEWS
 from qwen3_mlx_app.tui.themes import DARK, LIGHT
+from qwen3_mlx_app.tui.widgets.header import HeaderBar
 from qwen3_mlx_app.tui.worker import Loader
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Choices(TurnActions):
         if model is None or self.world.loader is None:
             return
         self._model_name, self._load_name = model.name, model.load_name
-        self._shown_load_error = None
+        self.query_one(HeaderBar).model_name = model.name
         self.session.switch(self.world.loader(model.load_name, self._memory(model)))
         self.call_later(self.sync)
 
@@ -124,7 +125,6 @@ class Choices(TurnActions):
         """Load the model anew, and ask again what failed."""
         failed = self.state.turns[-1] if self.state.turns else None
         self.session.restart()
-        self._shown_load_error = None
         if failed is not None and failed.error is not None:
             self.session.retry(failed)
         self.call_later(self.sync)
@@ -140,15 +140,18 @@ class Choices(TurnActions):
 
     def keep(self, **values: Any) -> None:
         """Remember what a key or a command changed."""
-        self._use(replace(self.world.settings, **values))
-
-    def _use(self, settings: Settings) -> None:
-        self.world.settings = settings
-        if self.world.settings_path is not None:
+        self.world.settings = replace(self.world.settings, **values)
+        path = self.world.settings_path
+        if path is not None:
             try:
-                write_settings(self.world.settings_path, settings)
+                write_settings(path, replace(self._on_disk(path), **values))
             except OSError as error:
                 self.notify(t("Settings are not kept: {why}", why=error), timeout=4)
+
+    def _on_disk(self, path: Path) -> Settings:
+        """The file as it is by now, since another window may have written to it."""
+        found, problems = read_settings(path)
+        return self.world.settings if problems or not path.exists() else found
 
     def _change(self, settings: Settings) -> None:
         """Keep the settings, and use from now on what is new in them.
@@ -156,7 +159,7 @@ class Choices(TurnActions):
         All else stays as the command line and the chat have it.
         """
         before = self.world.settings
-        self._use(settings)
+        self.keep(**_differences(settings, before))
         if settings.language != before.language:
             language.use(settings.language)
         if settings.keys != before.keys:
@@ -178,10 +181,13 @@ class Choices(TurnActions):
             self.session.set_thinking(settings.thinking)
         if settings.budget != before.budget:
             self.state.budget = settings.budget or None
-        if settings.system != before.system:
-            self.state.system = settings.system or None
-            self.session.keeper.system_changed()
         options = self.session.options
+        if settings.system != before.system:
+            options = replace(options, system=settings.system or None)
+            if self.state.turns:
+                self.notify(t("For new chats; /system changes this one."), timeout=4)
+            else:
+                self.state.system = options.system
         sampling, most = options.sampling, options.max_tokens
         if settings.preset != before.preset:
             sampling = settings.sampling()
@@ -190,3 +196,9 @@ class Choices(TurnActions):
         if settings.max_tokens != before.max_tokens:
             most = settings.max_tokens or None
         self.session.options = replace(options, sampling=sampling, max_tokens=most)
+
+
+def _differences(settings: Settings, before: Settings) -> dict[str, Any]:
+    """What is new, by name."""
+    old = asdict(before)
+    return {name: value for name, value in asdict(settings).items() if value != old[name]}

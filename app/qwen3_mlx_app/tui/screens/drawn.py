@@ -87,7 +87,10 @@ class DrawnChat(Screen[None]):
         """Below the least size there is a word about it instead of a heap of broken lines."""
         width, height = event.size
         least_width, least_height = LEAST
-        self.set_class(width < least_width or height < least_height, "-small")
+        was_small, small = self.has_class("-small"), width < least_width or height < least_height
+        self.set_class(small, "-small")
+        if was_small and not small and self.focused is None:  # what is not shown has no focus
+            self.call_after_refresh(self.composer.focus)
         text = t(
             "The terminal is too small: {width}×{height}, and {w}×{h} is the least.",
             width=width, height=height, w=least_width, h=least_height,
@@ -122,7 +125,10 @@ class DrawnChat(Screen[None]):
 
     async def _tick(self) -> None:
         """Drain and draw; an idle chat costs nothing but the tick itself."""
+        queued = self.state.queued
         self._stale |= self.session.drain()
+        if queued is not None and self.state.queued is None:
+            self.transcript.unhurried = self.state.current
         if (self._stale or self.state.busy) and self._pace.due():
             self._stale = False
             await self.sync()
@@ -167,8 +173,12 @@ class DrawnChat(Screen[None]):
         if error is self._shown_load_error:
             return
         self._shown_load_error = error
+        for old in self.transcript.turns.query(".unloaded"):
+            await old.remove()
         if error is not None and not any(turn.error is error for turn in self.state.turns):
-            await self.transcript.turns.mount(load_error(error))
+            note = load_error(error)
+            note.add_class("unloaded")
+            await self.transcript.turns.mount(note)
 
     async def _sync_trouble(self) -> None:
         """A chat that cannot be stored says so, until it can be."""

@@ -18,7 +18,7 @@ from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.screens.keys import KeysScreen
 from qwen3_mlx_app.tui.settings import CHOICES, Settings
-from qwen3_mlx_app.tui.text import one_line
+from qwen3_mlx_app.tui.text import clean, one_line
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
 
 __all__ = ["SettingsScreen"]
@@ -99,12 +99,14 @@ class SettingsScreen(ModalScreen[None]):
         """Type the system prompt, or take what was typed; other lines step on."""
         rows, box = self.query_one(OptionList), self.query_one(Input)
         if self._typing:
-            self._set("system", box.value.strip())
+            self._set("system", box.value.replace("⏎", "\n").strip())
             self.action_back()
             return
         match rows.get_option_at_index(rows.highlighted or 0).id:
             case "system":
-                box.value, box.display = self._settings.system, True
+                # The line has room for one line only.
+                box.value = clean(self._settings.system).replace("\n", "⏎")
+                box.display = True
                 box.focus()
                 self.refresh_bindings()
             case "keys":

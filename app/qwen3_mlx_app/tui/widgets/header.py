@@ -22,7 +22,7 @@ class HeaderBar(Horizontal):
 
     def __init__(self, model_name: str) -> None:
         super().__init__()
-        self._model_name = model_name
+        self.model_name = model_name
 
     def compose(self) -> ComposeResult:
         yield Static(id="model")
@@ -50,7 +50,7 @@ class HeaderBar(Horizontal):
         if (info := state.info) is not None:
             name, detail = info.name, info.quantization
         else:
-            name, detail = self._model_name, _progress(state)
+            name, detail = self.model_name, _progress(state)
         return Content.assemble((clean(name), "bold"), (f"  {clean(detail)}", "$text-muted"))
 
 

@@ -72,6 +72,7 @@ class Transcript(VerticalScroll, can_focus=True):
         super().__init__(id="transcript")
         self.views: list[TurnView] = []
         self.hidden = 0
+        self.unhurried: Turn | None = None
         self._cursor: Widget | None = None
         self._from_bottom: float | None = None
         self._height = 0
@@ -91,9 +92,14 @@ class Transcript(VerticalScroll, can_focus=True):
         return self.query_one("#turns", Vertical)
 
     async def sync(self, state: ChatState, now: float) -> None:
-        """Bring the widgets up to the line of turns on show."""
+        """Bring the widgets up to the line of turns on show.
+
+        A new turn is scrolled to, but not the `unhurried` one: it was queued, and the person may
+        have gone elsewhere to read.
+        """
         line, loaded = state.turns, state.info is not None
         kept = self._common(line)
+        lost = self._place_in(self.views[kept:])
         for view in self.views[kept:]:
             await view.remove()
         del self.views[kept:]
@@ -103,10 +109,13 @@ class Transcript(VerticalScroll, can_focus=True):
         for turn in line[self.hidden + len(self.views) :]:
             self.views.append(TurnView(turn, state.tree.place(turn)))
             await self.turns.mount(self.views[-1])
-            self.anchor()
+            if turn is not self.unhurried:
+                self.anchor()
         for view in self.views:
             if not view.finished or view.turn.running:
                 await view.sync(state.view, now, loaded)
+        if lost is not None:
+            self._put_back(state, *lost)
 
     async def show_view(self, state: ChatState, now: float) -> None:
         """Show all thoughts as the state's view says."""
@@ -173,6 +182,28 @@ class Transcript(VerticalScroll, can_focus=True):
         """The block at the cursor."""
         return Block.of(self._cursor) if self._cursor is not None else None
 
+    def _place_in(self, views: list[TurnView]) -> tuple[Turn, str, int] | None:
+        """Where the cursor is in these: the turn, the kind of block, and which of that kind."""
+        cursor = self._cursor
+        for view in views if cursor is not None else ():
+            blocks = list(view.query(BLOCKS).results(Widget))
+            if cursor in blocks:
+                alike = [block for block in blocks if type(block) is type(cursor)]
+                return view.turn, type(cursor).__name__, alike.index(cursor)
+        return None
+
+    def _put_back(self, state: ChatState, turn: Turn, kind: str, at: int) -> None:
+        """Put the cursor of a turn that is gone into the version that came in its place."""
+        versions = state.tree.siblings(turn) if turn in state.tree.all else []
+        view = next((view for view in self.views if view.turn in versions), None)
+        if view is None:  # another chat is on show, or none
+            self.action_leave()
+            return
+        blocks = list(view.query(BLOCKS).results(Widget))
+        alike = [block for block in blocks if type(block).__name__ == kind]
+        block = alike[min(at, len(alike) - 1)] if alike else blocks[0]
+        self._put(block, scroll=not view.turn.running)  # an answer that comes is followed
+
     def action_cursor(self, step: int) -> None:
         """Go to the next block; from nowhere, to the last. Past the last, leave."""
         widgets = list(self.query(BLOCKS).results(Widget))
@@ -217,11 +248,12 @@ class Transcript(VerticalScroll, can_focus=True):
     def _bound(self, key: str) -> bool:
         return key in self._bindings.key_to_bindings
 
-    def _put(self, widget: Widget | None) -> None:
+    def _put(self, widget: Widget | None, scroll: bool = True) -> None:
         if self._cursor is not None:
             self._cursor.remove_class("-cursor")
         self._cursor = widget
         if widget is not None:
-            self.release_anchor()
             widget.add_class("-cursor")
+        if widget is not None and scroll:
+            self.release_anchor()
             widget.scroll_visible(animate=False)
