@@ -51,7 +51,7 @@ class IdleReader:
         start = self._kv.length
         if start < len(ids):
             chunk = ids[start : start + chunk_at(start, self._chunk)]
-            self._model.hidden(mx.array([list(chunk)]), self._kv)
+            self._model.hidden(mx.array([list(chunk)]), self._kv, last_only=True)
             mx.eval(self._kv.arrays())
             self.read_tokens += len(chunk)
         if self._kv.length == len(ids):

@@ -97,10 +97,10 @@ class MoE:
         self.router, self.experts = router, experts
         self.top_k, self.normalise = top_k, normalise
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, L, D) -> (B, L, D)."""
+    def __call__(self, x: mx.array, *, decoding: bool = False) -> mx.array:
+        """(B, L, D) -> (B, L, D). `decoding` is for the experts, and changes no number."""
         tokens, chosen, weights = self.choose(x)
-        out = self.experts(tokens, chosen, decoding=x.shape[1] == 1)
+        out = self.experts(tokens, chosen, decoding=decoding)
         return combine(out, weights).reshape(x.shape)
 
     def choose(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:

@@ -48,10 +48,14 @@ class Block:
         project = self.attention.project_last if last_only else self.attention.project
         return project(normed, offset)
 
-    def after(self, x: mx.array, mixed: mx.array) -> mx.array:
-        """From the attention's values (B, L, H C) to the next layer's input (B, L, D)."""
+    def after(self, x: mx.array, mixed: mx.array, *, decoding: bool = False) -> mx.array:
+        """From the attention's values (B, L, H C) to the next layer's input (B, L, D).
+
+        Whether that is a step of decoding is for streamed experts to know, and changes no number.
+        """
         h = x + self.attention.out(mixed)
-        return h + self.mlp(mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps))
+        normed, mlp = mx.fast.rms_norm(h, self.mlp_norm, self.norm_eps), self.mlp
+        return h + (mlp(normed, decoding=decoding) if isinstance(mlp, MoE) else mlp(normed))
 
     def choose(self, x: mx.array, mixed: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array]:
         """The first part of `after` in a sparse layer: residual (B, L, D) and `MoE.choose`."""
@@ -123,13 +127,14 @@ class Qwen3Model:
         """
         x = self.embedding.rows(ids)
         offset, mask = cache.offset, cache.mask(ids.shape[1])
+        decoding = ids.shape[1] == 1  # of x it would not be known: a prompt's last row is alone too
         for layer, block in enumerate(self.blocks):
             alone = last_only and ids.shape[1] > 1 and layer == len(self.blocks) - 1
             q, k, v = block.before(x, offset, last_only=alone)
             held = cache.update(layer, k, v)
             if alone:
                 x, mask = x[:, -1:], None  # the last may see all before it
-            x = block.after(x, block.attention.attend(q, held, mask))
+            x = block.after(x, block.attention.attend(q, held, mask), decoding=decoding)
         return x
 
     def logits(self, hidden: mx.array) -> mx.array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from experts.moe_models import decode_logits, make_model, resident, streamed
 
+from qwen3_mlx.engine.idle import IdleReader
 from qwen3_mlx.engine.kv import KVCache
+from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.experts.slots import Bank, writes_in_place
 from qwen3_mlx.experts.store import Source
 from qwen3_mlx.model.compiled import CompiledStep
@@ -74,6 +77,19 @@ def test_each_expert_is_read_at_most_once_for_a_chunk(folder: Path) -> None:
     assert len(seen) == len(set(seen)) <= 3 * 24
 
 
+def test_reading_ahead_runs_the_last_layer_for_one_row(folder: Path) -> None:
+    """Its experts make nothing that is kept, and each of them would be a read."""
+    with streamed(folder, 9) as (model, pool):
+        seen: list[tuple[int, int]] = []
+        watch(pool._source, seen)
+        reader = IdleReader(model, PrefixTree(model.config, 1 << 26), 512)
+        reader.add(PROMPT)
+        while reader.busy:
+            reader.advance()
+    wanted = Counter(layer for layer, _ in seen)
+    assert (wanted[0] > 6, wanted[1] > 6, wanted[2]) == (True, True, 6)
+
+
 def watch(source: Source, seen: list[tuple[int, int]]) -> None:
     read = source.read
 
@@ -82,6 +98,20 @@ def watch(source: Source, seen: list[tuple[int, int]]) -> None:
         return read(layer, expert, into)
 
     source.read = reading  # type: ignore[method-assign]
+
+
+def test_reading_a_prompt_is_no_decode_step(folder: Path) -> None:
+    """Not even where the last layer makes the last row alone."""
+    with streamed(folder, 2) as (model, pool):
+        model.hidden(mx.array([PROMPT]), KVCache(model.config), last_only=True)
+        counts = pool.counts.copy()
+        assert (counts.uses, counts.decode_reads, counts.decode_syncs) == (0, 0, 0)
+        assert (counts.tokens, counts.prefill_tokens, counts.syncs) == (0, len(PROMPT), 3)
+        store = KVCache(model.config)
+        for ids in ([[5]], [[6]]):
+            model.hidden(mx.array(ids), store)
+        step = pool.counts.minus(counts)
+    assert (step.tokens, step.decode_syncs, step.uses) == (2, 6, 2 * 3 * 6)
 
 
 def test_rows_decode_together(folder: Path) -> None:
