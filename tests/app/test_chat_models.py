@@ -38,6 +38,7 @@ from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.screens.models import ModelsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings
+from qwen3_mlx_app.tui.widgets.header import HeaderBar
 from qwen3_mlx_convert.plan import make_plan
 from qwen3_mlx_convert.quantize import Recipe
 
@@ -174,6 +175,7 @@ async def test_too_big_is_loaded_anyway_and_experts_stay_on_disk(hub: Hub) -> No
             await wait_until(pilot, lambda n=switched: len(driven.asked) == n)
             await closed(pilot, app)
             await wait_until(pilot, lambda: app.session.state.info is not None)
+        assert app.chat.query_one(HeaderBar).model_name == "moe"  # while it loads, too
     # `load` keeps on disk what does not fit, where nobody set a limit.
     assert driven.asked == [("huge", {"context": 4096}), ("moe", {"context": 4096})]
 

@@ -26,6 +26,7 @@ from textual.widgets import Input, OptionList, Static
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui.app import ChatApp
+from qwen3_mlx_app.tui.exchange import SavedChat, to_json
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
 from qwen3_mlx_app.tui.session import ChatOptions, Session
@@ -146,6 +147,31 @@ async def test_editing_ends_with_its_chat_and_the_right_chat_is_deleted(tmp_path
         await closed(pilot, app)
         await drawn(pilot, app)
         assert app.chat.editing is None
+
+
+async def test_a_list_that_ends_early_says_so_and_an_import_ends_the_editing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen3_mlx_app.tui.screens.chats.MOST", 2)
+    store = Store(tmp_path / "chats.db")
+    for name in ("first", "second", "third"):
+        store.add_all(store.new_chat(name), [SavedTurn(name, 1, answer="a")], None)
+    session = Session(lambda progress: FakeModel(["x"]), clock=Clock(), store=store)
+    app = ChatApp(session, "x", still=True)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+o")
+        await opened(pilot, app, ChatsScreen)
+        assert app.screen.query_one(OptionList).option_count == 2
+        assert "The last 2; typing finds the others." in shown(app, "#word")
+        await press(app, "escape")
+        await closed(pilot, app)
+        await ask(pilot, app, "q")
+        (tmp_path / "a.json").write_text(to_json(SavedChat("a", turns=[SavedTurn("b", 1)])))
+        app.chat.edit(session.state.turns[0])
+        app.chat.import_chat(str(tmp_path / "a.json"))
+        assert app.chat.editing is None
+        assert session.state.turns[0].user == "b"
 
 
 async def test_settings_of_two_windows_and_system_prompts(tmp_path: Path) -> None:
