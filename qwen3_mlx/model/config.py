@@ -216,19 +216,33 @@ def _check_family(raw: Mapping[str, Any]) -> str:
 
 
 def _rope(raw: Mapping[str, Any]) -> tuple[float, YarnConfig | None]:
-    """Base frequency and scaling, from `rope_parameters` or the older flat keys."""
-    scaling = _block(raw, "rope_parameters") or _block(raw, "rope_scaling")
-    theta = _number(scaling, "rope_theta", 0) or _number(raw, "rope_theta", 0) or 1e6
+    """Base frequency and scaling, from `rope_parameters` and the older flat keys.
+
+    A file may have both: the model cards have people add `rope_scaling` to whatever is there.
+    """
+    blocks = _block(raw, "rope_parameters"), _block(raw, "rope_scaling")
+    thetas = [_number(keys, "rope_theta", 0) for keys in (*blocks, raw)]
+    stated = {yarn for keys in blocks if (yarn := _yarn(keys, raw)) is not None}
+    if len(stated) > 1:
+        raise CheckpointError(
+            f"config.json describes YaRN twice, and differently: {short(dict(blocks[0]))} as "
+            f"rope_parameters, {short(dict(blocks[1]))} as rope_scaling; remove the wrong one"
+        )
+    return next(filter(None, thetas), 1e6), next(iter(stated), None)
+
+
+def _yarn(scaling: Mapping[str, Any], raw: Mapping[str, Any]) -> YarnConfig | None:
+    """What one of the blocks says of scaling, which may be nothing."""
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
-        return theta, None
+        return None
     if kind != "yarn":
         raise UnsupportedModelError(f"rope scaling of type {kind!r}; Qwen3 uses 'yarn' or none")
     factor = _number(scaling, "factor", 0)
     if factor < 1:
         raise CheckpointError(f"the YaRN factor in config.json is {factor:g}; it must be >= 1")
     original = _count(scaling, "original_max_position_embeddings")
-    return theta, YarnConfig(
+    return YarnConfig(
         factor=factor,
         original_max_positions=original or _count(raw, "max_position_embeddings") or 32768,
         beta_fast=_number(scaling, "beta_fast", 0) or 32.0,
