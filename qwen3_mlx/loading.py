@@ -50,6 +50,10 @@ __all__ = [
 ]
 
 _QWEN_VOCABULARY = 151_936
+#: Channels of the heads for which Metal has a kernel that reads a prompt and stores no scores
+#: (use_fallback in MLX's scaled_dot_product_attention.cpp). Others, as the 32 of tiny, go
+#: through plain products.
+_FUSED_HEADS = (64, 80, 128)
 _DTYPES = ("float32", "bfloat16", "float16")
 _DTYPE_OF = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -168,7 +172,7 @@ def sizes_of(parts: Weights, dtype: str | None = None) -> Sizes:
             if config.is_moe(layer)
         },
         itemsize=run.size,
-        fused_attention=not on_cpu,
+        fused_attention=not on_cpu and config.head_dim in _FUSED_HEADS,
         gathers_plain=on_cpu and run != mx.float32 and config.quantization is None,
         embedding_bytes=0 if config.tied else embedding,
     )
