@@ -45,9 +45,11 @@ def test_what_does_not_fit_a_mac_is_not_loaded(
 
 
 def test_flags_before_the_word_count_as_well(moe: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [word for word in FEW if word not in ("--rounds", "2")]
-    words = ["-m", moe, "--rounds", "3", "experts", "--slots", "4", *words]
-    assert _measured(capsys, *words)["tokens"] == 9
+    few = ["--tokens", "3", "--prompt", "4"]
+    found = _measured(capsys, "-m", moe, "--rounds", "2", "experts", "--slots", "4", *few)
+    assert (found["model"], found["tokens"]) == (moe, 6)
+    found = _measured(capsys, "-m", "4b", "experts", "-m", moe, "--slots", "4", *few)
+    assert (found["model"], found["tokens"]) == (moe, 15)
 
 
 def test_a_packed_cache_is_measured_on_both_sides(
