@@ -7,6 +7,7 @@ and nobody set a limit, it only passes the weights on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -99,11 +100,16 @@ class Keeper:
 
     @property
     def engine_options(self) -> dict[str, int]:
-        """What the engine is to keep, and where there is a plan, to do one text after the other."""
+        """What the engine may keep, and where there is a plan, to do one text after the other.
+
+        Without a plan texts that run together may take what one of the whole context takes, and
+        an eighth of the machine's memory if that is more.
+        """
         options = {"prefix_bytes": self._prefix_bytes}
         if self.plan is not None:
-            options |= {"prefill_chunk": self.plan.chunk, "max_rows": 1}
-        return options
+            return options | {"prefill_chunk": self.plan.chunk, "max_rows": 1}
+        eighth = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
+        return options | {"kv_bytes": max(self.full_plan().kv_bytes, eighth)}
 
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
         """Bring the weights into memory; on the engine thread."""

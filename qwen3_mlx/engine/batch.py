@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.mask import masked
+from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler, odds_of
 from qwen3_mlx.memory import chunk_at
@@ -34,6 +35,7 @@ class Prefilling:
         request: its prompt and what it has said; what `kv` holds already is not read again.
         kv: keys and values of the beginning of the text; by default there are none.
         penalties: the history of a text that has begun.
+        drawn: its next token, where that was drawn before; by default it is drawn at the end.
     """
 
     def __init__(
@@ -44,16 +46,23 @@ class Prefilling:
         chunk: int,
         kv: KVCache | None = None,
         penalties: Penalties | None = None,
+        drawn: int | None = None,
     ) -> None:
-        self.request, self._text = request, request.text
+        self.request, self._text, self._drawn = request, request.text, drawn
         self.kv = kv or KVCache(model.config, room=len(self._text))
-        self.begins = not request.said
+        self.begins = not request.said and drawn is None
         self._model, self._vocab, self._chunk = model, vocab, chunk
         if penalties is None and request.rule.penalises:
             penalties = Penalties([request.rule], [request.prompt], vocab)
         self.penalties = penalties
         if self.begins:
             request.stats.started = time.perf_counter()
+
+    def look_up(self, tree: PrefixTree) -> None:
+        """Begin with what the tree knows; the last token is read in any case, to draw the next."""
+        self.kv = tree.take(self._text, len(self._text) - 1) or self.kv
+        if self.begins:
+            self.request.stats.cached = self.kv.length
 
     def advance(self) -> mx.array | None:
         """Read one chunk; after the last, the first drawn token (1,), not yet evaluated."""
@@ -63,6 +72,9 @@ class Prefilling:
         drawn = None
         if self.kv.length < len(self._text):
             mx.eval(self.kv.arrays())
+        elif self._drawn is not None:
+            drawn = mx.array([self._drawn])
+            mx.async_eval(self.kv.arrays())
         else:
             logits = self._model.logits(hidden[:, -1])
             drawn = _draw(logits[:, : self._vocab], [self.request],
@@ -144,6 +156,19 @@ class Batch:
             penalties.count(mx.array(list(wish.ids)))
         request.force(wish)
         return Prefilling(self._model, self._vocab, request, chunk, kv, penalties)
+
+    def step_back(self, row: int, chunk: int) -> Prefilling:
+        """A row that will be read again later; `keep` must then drop it.
+
+        The token that it has drawn is kept, as is where its random numbers are: read again it
+        says what it would have said.
+        """
+        assert self._drawn is not None
+        request, drawn = self.requests[row], int(self._drawn[row].item())
+        penalties = self._penalties and self._penalties.keep([request.rule], [row])
+        if penalties is not None:
+            mx.eval(penalties.counts, penalties.in_prompt)  # or they would hold those of all rows
+        return Prefilling(self._model, self._vocab, request, chunk, None, penalties, drawn)
 
     def step(self) -> list[int]:
         """Issue the next step, then read the tokens of the last one: one for each request.

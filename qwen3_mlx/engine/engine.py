@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,10 +20,13 @@ from typing import TypeVar
 import mlx.core as mx
 
 from qwen3_mlx.engine.batch import Batch, Prefilling
+from qwen3_mlx.engine.bound import Bound
+from qwen3_mlx.engine.door import Door, Item, Task
 from qwen3_mlx.engine.idle import IdleReader
 from qwen3_mlx.engine.kv import KVCache
+from qwen3_mlx.engine.outcome import Outcome, deliver
 from qwen3_mlx.engine.prefix import PrefixTree
-from qwen3_mlx.engine.request import Force, Request, Stop
+from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.threads import EngineThread
 from qwen3_mlx.errors import EngineError
 from qwen3_mlx.events import FinishReason
@@ -34,9 +36,6 @@ __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
-_Task = Callable[[], None]
-# What becomes of a row: it ends, it failed, its text changes, or nothing happens.
-_Outcome = FinishReason | Exception | Force | None
 
 
 class Engine:
@@ -51,6 +50,8 @@ class Engine:
         max_waiting: requests that may wait; `submit` refuses more.
         prefix_bytes: what has been read is kept up to so many bytes, and texts that begin
             alike are read once; 0 keeps nothing.
+        kv_bytes: keys and values of the texts that decode together take no more; who would make
+            them more waits. One text alone may. None is no bound.
     """
 
     def __init__(
@@ -62,17 +63,19 @@ class Engine:
         max_rows: int = 16,
         max_waiting: int = 1024,
         prefix_bytes: int = 0,
+        kv_bytes: int | None = None,
     ) -> None:
-        self._prefix_bytes = prefix_bytes
+        self._prefix_bytes, self._most = prefix_bytes, (max_rows, kv_bytes)
         self._vocab, self._chunk = vocab, prefill_chunk
-        self._max_rows, self._max_waiting = max_rows, max_waiting
-        self._inbox: queue.SimpleQueue[Request | _Task | None] = queue.SimpleQueue()
+        self._max_waiting = max_waiting
+        self._door = Door()
         self._waiting: deque[Request] = deque()
         self._readings: deque[Prefilling] = deque()
+        self._stepped_back: deque[Prefilling] = deque()  # the batch had no room for them
         self._begun: dict[Request, None] = {}  # those that are read or decode, in order
-        self._closed, self._door = False, threading.Lock()
         self._model: Qwen3Model
         self._batch: Batch
+        self._bound: Bound
         self._prefixes: PrefixTree
         self._idle: IdleReader
         ready: Future[None] = Future()
@@ -80,7 +83,7 @@ class Engine:
         try:
             ready.result()
         except BaseException:  # also a Ctrl-C: what is still being loaded then ends by itself
-            self._shut()
+            self._door.shut()
             raise
 
     def submit(self, request: Request) -> None:
@@ -89,10 +92,10 @@ class Engine:
         Raises:
             EngineError: the engine is closed, or too many requests wait already.
         """
-        if len(self._waiting) + self._inbox.qsize() >= self._max_waiting:
+        if len(self._waiting) + len(self._door) >= self._max_waiting:
             raise EngineError(f"{self._max_waiting} requests wait already: try again later")
         request.stats.submitted = time.perf_counter()
-        self._hand_in(request)
+        self._door.put(request)
 
     def call(self, function: Callable[[], _Result]) -> _Result:
         """Run a function on the engine thread, between two steps, and return its result.
@@ -100,22 +103,19 @@ class Engine:
         Raises:
             EngineError: the engine is closed.
         """
-        future: Future[_Result] = Future()
-
-        def task() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._hand_in(task)
-        return future.result()
+        task = Task(function)
+        if self._thread.is_this:  # what an answer calls at its end: it would wait for itself
+            self._door.check()
+            self._run_task(task)
+        else:
+            self._door.put(task)
+        return task.result()
 
     def prepare(self, ids: Sequence[int]) -> None:
         """Read a text when there is nothing else to do, for a request that will begin so."""
         if self._prefix_bytes and ids:
             with suppress(EngineError):  # closed: there will be no such request
-                self._hand_in(lambda: self._idle.add(ids))
+                self._door.put(lambda: self._idle.add(ids))
 
     @property
     def model(self) -> Qwen3Model:
@@ -124,7 +124,7 @@ class Engine:
         Raises:
             EngineError: the engine is closed.
         """
-        self._check_open()
+        self._door.check()
         return self._model
 
     @property
@@ -147,26 +147,16 @@ class Engine:
         """The bound of what has been read; 0 keeps nothing."""
         return self._prefix_bytes
 
+    @property
+    def is_here(self) -> bool:
+        """False in a child that was forked since: what is the engine's is the parent's."""
+        return self._door.is_here
+
     def close(self) -> None:
         """Cancel what runs, let the weights and the thread go. May be called twice."""
-        self._shut()
-        self._thread.join()
-
-    def _shut(self) -> None:
-        with self._door:
-            if not self._closed:
-                self._closed = True
-                self._inbox.put(None)
-
-    def _hand_in(self, item: Request | _Task) -> None:
-        """Give the engine thread something; nothing comes behind the None that ends it."""
-        with self._door:
-            self._check_open()
-            self._inbox.put(item)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError("this model is closed: load it again")
+        if self.is_here:
+            self._door.shut()
+            self._thread.join()
 
     def _run(self, loads: list[Callable[[], Qwen3Model]], ready: Future[None]) -> None:
         try:
@@ -176,21 +166,32 @@ class Engine:
             ready.set_exception(error)
             return
         ready.set_result(None)
-        while True:
-            try:
-                if not self._take_in():
-                    break
-                self._drop_interrupted()
-                self._be_patient()
-                self._prefill()
-                self._decode()
-                if self._idle.busy and not self._busy():
-                    self._idle.advance()
-            except TimeoutError:
-                continue  # reading experts took longer than a request has: that one ends now
-            except Exception as error:
-                self._fail_all(error)
-        self._end()
+        fault = None
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:  # a listener's sys.exit(), for one
+            _log.critical("the engine's thread was ended", exc_info=error)
+            fault = EngineError(f"the engine was ended by {error!r}: load the model again")
+            fault.__cause__ = error
+        self._end(fault)
+
+    def _turn(self) -> bool:
+        """Do the next of everything; False where the engine is to end."""
+        try:
+            if not self._take_in():
+                return False
+            self._drop_interrupted()
+            self._be_patient()
+            self._prefill()
+            self._decode()
+            if self._idle.busy and not self._busy() and not self._door.is_shut:
+                self._idle.advance()
+        except TimeoutError:
+            pass  # reading experts took longer than a request has: that one ends now
+        except Exception as error:
+            self._fail_all(error)
+        return True
 
     def _be_patient(self) -> None:
         """Tell layers that read from disk until when the most urgent request can wait.
@@ -208,27 +209,37 @@ class Engine:
         """Empty the inbox, waiting for something if there is nothing to do; False to end."""
         while True:
             try:
-                item = self._inbox.get(block=not self._busy() and not self._idle.busy)
+                wait = not self._busy() and not self._idle.busy
+                if not self._accept(self._door.take(block=wait)):
+                    return False
             except queue.Empty:
                 return True
-            if item is None:
-                return False
-            if isinstance(item, Request):
-                self._waiting.append(item)
-            else:
-                item()
+
+    def _accept(self, item: Item | None) -> bool:
+        if isinstance(item, Request):
+            self._waiting.append(item)
+        elif isinstance(item, Task):
+            self._run_task(item)
+        elif item is not None:
+            item()
+        return item is not None
+
+    def _run_task(self, task: Task[_Result]) -> None:
+        self._model.patience.deadline = None  # that of a request, which is not this one's
+        task.run()
 
     def _drop_interrupted(self) -> None:
         """End requests that were cancelled or ran out of time, wherever they are."""
         for request in list(self._waiting):
             if reason := request.interruption():
-                self._waiting.remove(request)
                 self._finish(request, reason)
-        for reading in list(self._readings):
-            if reason := reading.request.interruption():
-                self._readings.remove(reading)
-                self._keep(reading.request, reading.kv)
-                self._finish(reading.request, reason)
+                self._waiting.remove(request)
+        for those in (self._readings, self._stepped_back):
+            for reading in list(those):
+                if reason := reading.request.interruption():
+                    those.remove(reading)
+                    self._keep(reading.request, reading.kv)
+                    self._finish(reading.request, reason)
         self._settle([each.interruption() for each in self._batch.requests])
 
     def _prefill(self) -> None:
@@ -236,7 +247,7 @@ class Engine:
         left = self._chunk
         while left > 0 and (self._readings or self._may_begin()):
             if not self._readings:
-                self._begin(self._waiting.popleft())
+                self._begin()
             reading = self._readings[0]
             known = reading.kv.length
             first = reading.advance()
@@ -248,22 +259,31 @@ class Engine:
                 self._batch.add(reading, first)
 
     def _may_begin(self) -> bool:
-        return bool(self._waiting) and len(self._batch.requests) < self._max_rows
+        """Whether there is room for the next text; nobody behind it is let past."""
+        if self._stepped_back:
+            coming = self._stepped_back[0].request
+        elif self._waiting:
+            coming = self._waiting[0]
+        else:
+            return False
+        return self._bound.admits(self._batch.requests, coming)
 
-    def _begin(self, request: Request) -> None:
-        self._begun[request] = None
-        if not self._batch.requests:
-            mx.reset_peak_memory()
+    def _begin(self) -> None:
         self._idle.pause()
-        # The last token has to be read in any case: the first answer token is drawn from it.
-        kv = self._prefixes.take(request.prompt, len(request.prompt) - 1)
-        request.stats.cached = kv.length if kv is not None else 0
-        self._readings.append(Prefilling(self._model, self._vocab, request, self._chunk, kv))
+        if self._stepped_back:
+            reading = self._stepped_back.popleft()
+        else:
+            request = self._waiting.popleft()
+            self._begun[request] = None
+            if not self._batch.requests:
+                mx.reset_peak_memory()
+            reading = Prefilling(self._model, self._vocab, request, self._chunk)
+        reading.look_up(self._prefixes)
+        self._readings.append(reading)
 
     def _keep(self, request: Request, kv: KVCache) -> None:
         """Keep what has been read of a text that is over."""
-        if self._prefix_bytes:
-            self._prefixes.put(request.text[: kv.length], kv)
+        self._prefixes.put(request.text[: kv.length], kv)
 
     def _tell(self, request: Request, done: int) -> bool:
         try:
@@ -275,41 +295,29 @@ class Engine:
 
     def _decode(self) -> None:
         """One step of the batch: deliver a token to each request."""
+        self._shrink()
         requests = self._batch.requests
         if not requests:
             return
         tokens = self._batch.step()
         now = time.perf_counter()
         outcomes = [
-            self._deliver(request, token, now)
-            for request, token in zip(requests, tokens, strict=True)
+            deliver(request, token, now) for request, token in zip(requests, tokens, strict=True)
         ]
         self._batch.draw()
         self._settle(outcomes)
 
-    def _deliver(self, request: Request, token: int, now: float) -> _Outcome:
-        """Hand one token over; what becomes of the request, None if it just goes on."""
-        stats = request.stats
-        if not stats.first_token:
-            stats.first_token = now
-        stats.decode_seconds = now - stats.first_token
-        if token in request.eos:
-            request.end.append(token)
-            return "stop"
-        request.add(token)
-        try:
-            wish = request.listener.token(token)
-            if isinstance(wish, Force) and request.fits(len(wish.ids), wish.cut):
-                return wish
-        except Exception as error:
-            return error
-        if wish is True:
-            return "stop"
-        if isinstance(wish, Stop):
-            return wish.reason
-        return None if request.left > 0 else "length"
+    def _shrink(self) -> None:
+        """Where the next step is more than may be held, the newest texts step back."""
+        while self._bound.outgrown(self._batch.requests, [each.request for each in self._readings]):
+            rows = self._batch.requests
+            newest = next(each for each in reversed(self._begun) if each in rows)
+            row = rows.index(newest)
+            self._keep(newest, self._batch.cache(row))
+            self._stepped_back.appendleft(self._batch.step_back(row, self._chunk))
+            self._batch.keep([other for other in range(len(rows)) if other != row])
 
-    def _settle(self, outcomes: Sequence[_Outcome]) -> None:
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
         """Let rows go that ended, and read again those whose text was changed."""
         requests = self._batch.requests
         if not any(outcomes):
@@ -331,19 +339,21 @@ class Engine:
                 self._finish(request, outcome)
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
-        self._begun.pop(request, None)
+        """Tell of the end. What cannot even be told leaves it among those that `_end` fails."""
         request.stats.peak_bytes = mx.get_peak_memory()
         try:
             request.listener.finished(reason, request.stats)
-        except Exception:
+        except Exception as error:
             _log.exception("a listener failed at the end of its request")
+            self._fail(request, error)
+        self._begun.pop(request, None)
 
     def _fail(self, request: Request, error: Exception) -> None:
-        self._begun.pop(request, None)
         try:
             request.listener.failed(error)
         except Exception:
             _log.exception("a listener failed when it was told of a fault")
+        self._begun.pop(request, None)
 
     def _fail_all(self, error: Exception) -> None:
         """Something went wrong: end all that had begun, and start afresh."""
@@ -357,16 +367,30 @@ class Engine:
     def _start_afresh(self) -> None:
         """With an empty tree, too: what a fault has touched is not to be trusted."""
         self._readings.clear()
+        self._stepped_back.clear()
         self._batch = Batch(self._model, self._vocab)
+        token_bytes = self._model.config.kv_bytes_per_token(self._model.dtype.size)
+        self._bound = Bound(*self._most, token_bytes)
         self._prefixes = PrefixTree(self._model.config, self._prefix_bytes)
         self._idle = IdleReader(self._model, self._prefixes, self._chunk)
 
-    def _end(self) -> None:
-        """Cancel what is left, and let everything go."""
-        for request in (*self._waiting, *self._begun):
-            self._finish(request, "cancelled")
+    def _end(self, fault: EngineError | None) -> None:
+        """Cancel what is left, or tell it of a fault that nobody survived; let everything go."""
+        self._door.shut()
+        left = [*self._waiting, *self._begun]
+        if fault is not None:
+            left.extend(self._door.refuse(fault))
+        for request in left:
+            try:
+                if fault is None:
+                    self._finish(request, "cancelled")
+                else:
+                    self._fail(request, fault)
+            except BaseException:
+                _log.exception("a listener failed at the end of the engine")
         self._waiting.clear()
         self._readings.clear()
+        self._stepped_back.clear()
         # Compiled functions must go while this thread still runs Python: MLX keeps them in a
         # cache of the thread, and clearing that after the interpreter has ended aborts.
         del self._batch, self._idle, self._prefixes, self._model

@@ -18,7 +18,10 @@ from qwen3_mlx.model.attention import Held
 from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.packed import PackedKV, pack
 
-__all__ = ["KVCache", "Layers", "cut"]
+__all__ = ["STEP", "KVCache", "Layers", "cut"]
+
+#: Positions by which a cache grows.
+STEP = 256
 
 #: The arrays of each layer, all of them (B, K, S, …): keys and values, or packed three of each.
 Layers: TypeAlias = list[tuple[mx.array, ...]]
@@ -32,7 +35,7 @@ class KVCache:
     and the old ones copied. `room` is for how many positions there is to be place at first.
     """
 
-    def __init__(self, config: ModelConfig, step: int = 256, room: int = 0) -> None:
+    def __init__(self, config: ModelConfig, step: int = STEP, room: int = 0) -> None:
         self._config, self._step, self._first_room = config, step, room
         self._buffers: list[tuple[mx.array, ...] | None] = [None] * config.layers
         self.length = 0
@@ -41,7 +44,7 @@ class KVCache:
 
     @classmethod
     def of(
-        cls, config: ModelConfig, pieces: Sequence[Layers], length: int, room: int, step: int = 256
+        cls, config: ModelConfig, pieces: Sequence[Layers], length: int, room: int, step: int = STEP
     ) -> KVCache:
         """A cache of one row put together from consecutive pieces, with `room` positions."""
         made = cls(config, step)
