@@ -49,7 +49,7 @@ class Sizes:
         largest_tensor_bytes: the largest of them, which loading may hold twice.
         slot_bytes: one expert in memory, by MoE layer.
         itemsize: bytes of one activation.
-        fused_attention: whether scores are never stored (Metal), or are (CPU).
+        fused_attention: whether scores are never stored (Metal, heads of 64, 80 or 128), or are.
         gathers_plain: whether plain experts are gathered row by row (CPU, not float32).
         embedding_bytes: of an embedding that is not the head as well: a token reads one row.
     """

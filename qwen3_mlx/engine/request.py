@@ -107,7 +107,7 @@ class Request:
         listener: whom to tell.
         max_tokens: the most tokens to draw.
         eos: ids that end the text (they are not delivered to the listener).
-        seed: of this request's own random numbers; the same seed gives the same text in
+        seed: of this request's own random numbers; the same seed means the same draws in
             any company.
         deadline: time.monotonic() at which to end; None for never.
         room: the most tokens that may follow the prompt, drawn or forced; None for any.
