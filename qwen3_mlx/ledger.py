@@ -48,7 +48,7 @@ class Claim:
     """Bytes that this process has planned; they are free again after `close`, or its end."""
 
     def __init__(self, path: Path | None = None, descriptor: int | None = None) -> None:
-        self._close = weakref.finalize(self, _let_go, path, descriptor)
+        self._close = weakref.finalize(self, _let_go, os.getpid(), path, descriptor)
 
     def close(self) -> None:
         """Give the bytes back. May be called twice."""
@@ -156,10 +156,11 @@ def _read(descriptor: int) -> Entry | None:
     return entry if entry.nbytes >= 0 else None
 
 
-def _let_go(path: Path | None, descriptor: int | None) -> None:
+def _let_go(owner: int, path: Path | None, descriptor: int | None) -> None:
     if path is not None and descriptor is not None:
-        with suppress(OSError):
-            path.unlink()
+        if owner == os.getpid():  # a child that was forked has the file open, not the bytes
+            with suppress(OSError):
+                path.unlink()
         with suppress(OSError):
             os.close(descriptor)
 

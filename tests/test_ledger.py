@@ -277,3 +277,23 @@ def test_fit_counts_what_others_plan(
         assert "other programs" not in capsys.readouterr().out
     finally:
         _end(other)
+
+
+def test_a_child_that_was_forked_leaves_its_parent_s_claim(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from qwen3_mlx.ledger import open_book, read_book
+with open_book(Path(sys.argv[1])) as book:
+    claim = book.claim(10, "8b")
+if not os.fork():
+    sys.exit(0)
+os.wait()
+print(sum(entry.nbytes for entry in read_book(Path(sys.argv[1]))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "10\n"
+    assert not list(tmp_path.glob("*.claim"))  # the parent has given it back at its end
