@@ -140,7 +140,7 @@ class Qwen3(Asking, Looking, Embedding):
         self._engine = Engine(
             lambda: keeper.read(loaded), vocab=parts.tokenizer.size, **keeper.engine_options
         )
-        self._closing = weakref.finalize(self, _close, self._engine, keeper)
+        self._closing = weakref.finalize(self, self._engine.close, keeper.close)
         self._load_seconds = time.perf_counter() - began
         self._name, self._thoughts = name, ThoughtMemory()
         self._news = list(keeper.notices)  # told with the first reply
@@ -323,7 +323,7 @@ class Qwen3(Asking, Looking, Embedding):
             room=room,
             logprobs=odds,
         )
-        generation.attach(request)
+        generation.attach(request, self)
         self._watch(generation)
         self._engine.submit(request)
         return generation
@@ -392,8 +392,3 @@ class Qwen3(Asking, Looking, Embedding):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _close(engine: Engine, keeper: Keeper) -> None:
-    engine.close()
-    keeper.close()

@@ -107,12 +107,16 @@ class TextGeneration(Reading):
         self._notices: list[str] = []
         self._steering = steering or Steering.free(tokenizer)
         self.request: Request | None = None
+        self._owner: object = None
         for notice in notices:
             self._notice(notice)
 
-    def attach(self, request: Request) -> None:
-        """Listen to this request; before it is submitted."""
-        self.request = request
+    def attach(self, request: Request, owner: object = None) -> None:
+        """Listen to this request; before it is submitted.
+
+        Until the end it holds its owner, the model: one that nobody else held would be closed.
+        """
+        self.request, self._owner = request, owner
         request.mask = self._steering
         self._set_ban()
 
@@ -185,6 +189,13 @@ class TextGeneration(Reading):
         return Stop("repetition") if self._goes_round(token, 1) else None
 
     def finished(self, reason: FinishReason, stats: RequestStats) -> None:
+        try:
+            event: Done | Failed = self._close(reason, stats)
+        except Exception as error:  # who waits is told in any case
+            event = Failed(error, kept="".join(self._answer))
+        self._end(event)
+
+    def _close(self, reason: FinishReason, stats: RequestStats) -> Done:
         tail = self._decoder.flush()
         if self._parser is None:
             self._say([Segment("text", tail)])
@@ -193,12 +204,13 @@ class TextGeneration(Reading):
         if self._calls is not None:
             self._tell_pieces(self._calls.finish())
         self._tell_answer(self._stops.flush())
-        self._end(Done(self._reply(reason, stats)))
+        return Done(self._reply(reason, stats))
 
     def failed(self, error: Exception) -> None:
         self._end(Failed(error, kept="".join(self._answer)))
 
     def _end(self, event: Done | Failed) -> None:
+        self._owner = None  # before the end is known, so that it is gone by then
         self._events.put(event)
         self._finish()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -9,6 +10,8 @@ from qwen3_mlx.events import Done, Event, Failed, Reply
 from qwen3_mlx.mailbox import Mailbox
 
 __all__ = ["Reading"]
+
+_log = logging.getLogger(__name__)
 
 
 class Reading:
@@ -60,6 +63,8 @@ class Reading:
     def when_done(self, function: Callable[[], None]) -> None:
         """Call a function at the end, on the thread that writes; at once if that is over.
 
+        What it raises on that thread is logged. It must not wait there for another answer.
+
         >>> from qwen3_mlx.testing import FakeModel
         >>> FakeModel(["Hi."]).stream("hello").when_done(lambda: print("done"))
         done
@@ -99,7 +104,12 @@ class Reading:
         """Called by the writer, after the last event."""
         with self._ending:
             self._over, function = True, self._when_done
-        function()
+        try:
+            function()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # also a sys.exit(): the thread is not this function's to end
+            _log.exception("what was to be called at the end of an answer failed")
 
     def _kept(self, event: Event) -> Event:
         if isinstance(event, Done | Failed):

@@ -111,6 +111,60 @@ def test_models_come_and_go(folder: str) -> None:
     assert [each() for each in gone] == [None] * 5
 
 
+def test_an_answer_outlives_the_name_of_its_model(folder: str) -> None:
+    model = qwen3_mlx.load(folder)
+    gone, engine = weakref.ref(model), weakref.ref(model._engine)
+    answer = model.stream("x", thinking=False, max_tokens=100, loop_guard=False, seed=1)
+    del model
+    gc.collect()
+    assert answer.result().finish_reason in ("stop", "length")
+    assert gone() is None  # held until the end, and no longer
+    until = time.monotonic() + 20
+    while engine() is not None and time.monotonic() < until:
+        gc.collect()
+    assert engine() is None
+
+
+def test_an_answer_whose_end_fails_ends_all_the_same(
+    model: Qwen3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgets(ids: object, thought: object) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.thoughts, "remember", forgets)
+        answer = model.stream("x", thinking=False, max_tokens=2)
+    with pytest.raises(RuntimeError, match="no memory"):
+        answer.result()
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3)])
+def test_what_is_called_at_the_end_may_fail(
+    model: Qwen3, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def fails() -> None:
+        raise error
+
+    answer = model.stream("x", thinking=False, max_tokens=20)
+    answer.when_done(fails)
+    assert answer.result().finish_reason in ("stop", "length")
+    assert model.ask("x", thinking=False, max_tokens=2).usage.answer_tokens
+    assert any(record.exc_info and record.exc_info[1] is error for record in caplog.records)
+
+
+def test_an_answer_may_begin_at_the_end_of_another(model: Qwen3) -> None:
+    """On the engine's thread, where a saved prefix is read by a call to that thread."""
+    model.save_prefix(system="You are brief.")
+    begun: list[Any] = []
+    answer = model.stream("x", thinking=False, max_tokens=20)
+    answer.when_done(lambda: begun.append(model.stream("y", system="You are brief.", max_tokens=2)))
+    answer.result()
+    until = time.monotonic() + 20
+    while not begun and time.monotonic() < until:
+        time.sleep(0.01)
+    assert begun[0].result().usage.cached_tokens
+
+
 def test_scripted_models_can_all_of_it() -> None:
     assert asyncio.run(FakeModel(["[1]"]).ajson("?", list[int])) == [1]
     with pytest.raises(qwen3_mlx.IncompleteError):

@@ -147,16 +147,15 @@ class Engine:
         """The bound of what has been read; 0 keeps nothing."""
         return self._prefix_bytes
 
-    @property
-    def is_here(self) -> bool:
-        """False in a child that was forked since: what is the engine's is the parent's."""
-        return self._door.is_here
+    def close(self, then: Callable[[], None] = lambda: None) -> None:
+        """Cancel what runs, let the weights and the thread go, do what is to be done then.
 
-    def close(self) -> None:
-        """Cancel what runs, let the weights and the thread go. May be called twice."""
-        if self.is_here:
+        May be called twice. In a child that was forked it does nothing: all is the parent's.
+        """
+        if self._door.is_here:
             self._door.shut()
             self._thread.join()
+            then()
 
     def _run(self, loads: list[Callable[[], Qwen3Model]], ready: Future[None]) -> None:
         try:
