@@ -164,7 +164,8 @@ class Batch:
         says what it would have said.
         """
         assert self._drawn is not None
-        request, drawn = self.requests[row], int(self._drawn[row].item())
+        request = self.requests[row]
+        drawn: int = self._drawn[row].item()  # type: ignore[assignment]
         penalties = self._penalties and self._penalties.keep([request.rule], [row])
         if penalties is not None:
             mx.eval(penalties.counts, penalties.in_prompt)  # or they would hold those of all rows
