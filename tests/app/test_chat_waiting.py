@@ -51,10 +51,10 @@ async def test_what_is_typed_and_pasted_arrives() -> None:
             await settled(pilot, app)
         await press(app, "h", "i")
         assert app.chat.composer.text == "hi"
-        app.chat.composer.post_message(Paste(" one\r\ntwo\rthree\x1b[31m"))
+        app.post_message(Paste(" one\r\ntwo\rthree\x1b[31m"))
         await wait_until(pilot, lambda: app.chat.composer.text == "hi one\ntwo\nthree[31m")
         app.chat.composer.put("")
-        app.chat.composer.post_message(Paste("line\x1b[31m\r" * 100))
+        app.post_message(Paste("line\x1b[31m\r" * 100))
         await wait_until(pilot, lambda: "pasted 1" in shown(app, "Chips"))
         await press(app, "enter")
         await wait_until(pilot, lambda: len(model.calls) == 1)
