@@ -65,7 +65,7 @@ class ToolRun:
         approve: asked before each call: True, False, or why not in words.
         tool_seconds: how long one call may take.
         timeout: seconds for the whole run.
-        wishes: arguments of `Qwen3.stream` for each answer.
+        wishes: arguments of `Qwen3.stream` for each answer; `tool_choice` for the first.
 
     >>> from qwen3_mlx.testing import Answer, FakeModel
     >>> def double(n: int) -> int:
@@ -162,6 +162,7 @@ class ToolRun:
         if self._deadline is not None:
             wishes["timeout"] = max(0.001, self._deadline - time.monotonic())
         generation = self._generation = self._begin(self.messages, **wishes)
+        self._wishes.pop("tool_choice", None)  # a call that was demanded has been made
         if self._stopped.is_set():
             generation.cancel()
         for event in generation:

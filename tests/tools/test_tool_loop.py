@@ -315,3 +315,10 @@ def test_half_a_character_in_a_result_is_a_question_mark() -> None:
     runner = Runner({"listing": Tool.of(listing)})
     result = runner.run(ToolCall("call_1", "listing", {}), threading.Event(), None)
     assert (result.content, result.failed) == ("name?.txt", False)
+
+
+def test_only_the_first_answer_must_call() -> None:
+    model = FakeModel([calls(("add", {"a": 1, "b": 2})), "It is 3."])
+    run = model.chat(tool_choice="required").run("1 + 2?", tools=[add])
+    assert run.reply.text == "It is 3."
+    assert [call.more.get("tool_choice") for call in model.calls] == ["required", None]
