@@ -129,8 +129,7 @@ def model_name(stored: str) -> str:
     >>> model_name("layers.0.mlp.up_proj.weight"), model_name("lm_head.weight")
     ('model.layers.0.mlp.up_proj.weight', 'lm_head.weight')
     """
-    bare = stored.startswith(("embed_tokens.", "layers.", "norm."))
-    return f"model.{stored}" if bare else stored
+    return ("model." if stored.startswith(("embed_tokens.", "layers.", "norm.")) else "") + stored
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="SRC", help="a model folder, a name such as 4b, or a hub id"
     )
+    _add_recipes(parser)
+    _add_writing(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_recipes(parser: argparse.ArgumentParser) -> None:
+    """How weights are packed."""
     recipes = parser.add_mutually_exclusive_group()
     for name, (_, text) in _RECIPES.items():
         recipes.add_argument(
@@ -92,6 +100,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="pack with error feedback for what the model makes of this text, or of the one "
         'that comes with this program, "builtin"; better, slower, and holds the text in memory',
     )
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    """What is written where, and whether it is read again."""
     parser.add_argument(
         "--no-verify",
         action="store_true",
@@ -122,8 +134,6 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         type=Path,
         help="the folder to write; it must not exist (default: ./NAME-q4)",
     )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
