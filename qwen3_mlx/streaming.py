@@ -7,7 +7,6 @@ and nobody set a limit, it only passes the weights on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ import mlx.core as mx
 
 from qwen3_mlx import hub
 from qwen3_mlx.context import with_context, with_kv_bits
-from qwen3_mlx.engine.prefix import default_bound
+from qwen3_mlx.engine.prefix import default_bound, eighth_of_memory
 from qwen3_mlx.events import Loading
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.ledger import Claim
@@ -108,8 +107,7 @@ class Keeper:
         options = {"prefix_bytes": self._prefix_bytes}
         if self.plan is not None:
             return options | {"prefill_chunk": self.plan.chunk, "max_rows": 1}
-        eighth = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
-        return options | {"kv_bytes": max(self.full_plan().kv_bytes, eighth)}
+        return options | {"kv_bytes": max(self.full_plan().kv_bytes, eighth_of_memory())}
 
     def read(self, loaded: Callable[[int], None]) -> Qwen3Model:
         """Bring the weights into memory; on the engine thread."""

@@ -22,7 +22,7 @@ import mlx.core as mx
 from qwen3_mlx.engine.kv import KVCache, Layers, cut
 from qwen3_mlx.model.config import ModelConfig
 
-__all__ = ["PrefixTree", "default_bound"]
+__all__ = ["PrefixTree", "default_bound", "eighth_of_memory"]
 
 
 @dataclass(eq=False, slots=True)
@@ -154,8 +154,12 @@ class PrefixTree:
 
 def default_bound(token_bytes: int, context: int) -> int:
     """Bytes for a tree where nobody says: one whole context, at most an eighth of the memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(token_bytes * context, memory // 8)
+    return min(token_bytes * context, eighth_of_memory())
+
+
+def eighth_of_memory() -> int:
+    """An eighth of the machine's memory in bytes, the measure of what is kept unasked."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8
 
 
 def _common(known: Sequence[int], ids: Sequence[int], start: int) -> int:
