@@ -22,7 +22,7 @@ from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.errors import OptionError, PromptError
 from qwen3_mlx.interface import ModelInfo
 from qwen3_mlx.loading import Parts
-from qwen3_mlx.memory import chunk_at
+from qwen3_mlx.memory import chunks
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 if TYPE_CHECKING:
@@ -118,12 +118,12 @@ class Embedding:
             raise OptionError("texts is one text, and must be a list of them: put it into [ ]")
         tokenizer, context = self._parts.tokenizer, self.info.context
         task = _SEARCH if query is True else query
-        rows = []
+        rows, end = [], tokenizer.closing_ids
         for number, text in enumerate(texts, 1):
             if not text.strip():
                 raise PromptError(f"text {number} of {len(texts)} is empty: leave it out")
             whole = f"Instruct: {task}\nQuery:{text}" if task else text
-            rows.append(tokenizer.encode_plain(whole) + tokenizer.closing_ids)
+            rows.append(tokenizer.encode_plain(whole) + end)
             if len(rows[-1]) > context:
                 raise PromptError(
                     f"text {number} of {len(texts)} has {len(rows[-1]):,} tokens and the context "
@@ -164,10 +164,7 @@ def _together(model: Qwen3Model, rows: Sequence[Sequence[int]]) -> mx.array:
 def _alone(model: Qwen3Model, row: Sequence[int], chunk: int) -> mx.array:
     """(1, D), of a text that may have many chunks."""
     kv = KVCache(model.config, room=len(row))
-    while True:
-        length = chunk_at(kv.length, chunk)
-        ids = mx.array([row[kv.length : kv.length + length]])
-        hidden = model.hidden(ids, kv, last_only=True)  # (1, 1, D)
-        if kv.length == len(row):
-            return hidden[:, -1]
-        mx.eval(kv.arrays())
+    for piece in chunks(row, chunk):
+        hidden = model.hidden(mx.array([list(piece)]), kv, last_only=True)  # (1, 1, D)
+        mx.eval(hidden, kv.arrays())
+    return hidden[:, -1]

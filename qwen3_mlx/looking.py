@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -12,7 +12,7 @@ from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.errors import PromptError
 from qwen3_mlx.interface import Message, ModelInfo
 from qwen3_mlx.loading import Parts
-from qwen3_mlx.memory import chunk_at
+from qwen3_mlx.memory import chunks
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class Looking:
         from qwen3_mlx.experts.routing import routed
 
         ids, engine = self._checked(token_ids), self._engine
-        model, chunks = engine.model, _chunks(ids, engine.prefill_chunk)
-        return engine.call(lambda: routed(model, chunks, KVCache(model.config, room=len(ids))))
+        model, pieces = engine.model, chunks(ids, engine.prefill_chunk)
+        return engine.call(lambda: routed(model, pieces, KVCache(model.config, room=len(ids))))
 
     def _checked(self, token_ids: Sequence[int]) -> list[int]:
         ids, size, context = list(token_ids), self._parts.config.vocab_size, self.info.context
@@ -133,20 +133,11 @@ def _logits(model: Qwen3Model, ids: list[int], chunk: int) -> np.ndarray:
 
     made = np.empty((len(ids), model.config.vocab_size), np.float32)
     kv = KVCache(model.config, room=len(ids))
-    for piece in _chunks(ids, chunk):
+    for piece in chunks(ids, chunk):
         start = kv.length
-        hidden = model.hidden(mx.array([piece]), kv)[0]  # (L, D)
+        hidden = model.hidden(mx.array([list(piece)]), kv)[0]  # (L, D)
         mx.eval(hidden, kv.arrays())
         for row in range(0, len(piece), _HEAD_ROWS):
             logits = model.logits(hidden[row : row + _HEAD_ROWS]).astype(mx.float32)
             made[start + row : start + row + len(logits)] = np.array(logits)
     return made
-
-
-def _chunks(ids: list[int], most: int) -> Iterator[list[int]]:
-    """What is read at once, as of a prompt (`memory.chunk_at`)."""
-    start = 0
-    while start < len(ids):
-        length = chunk_at(start, most)
-        yield ids[start : start + length]
-        start += length

@@ -14,7 +14,7 @@ smallest limit that works. What is not in the plan is Python and its libraries, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_mlx.catalogue import format_bytes
@@ -24,7 +24,8 @@ from qwen3_mlx.model.config import ModelConfig
 from qwen3_mlx.model.tiles import tile_length
 
 __all__ = [
-    "Plan", "Sizes", "chunk_at", "make_plan", "parse_bytes", "round_up", "workspace_bytes",
+    "Plan", "Sizes", "chunk_at", "chunks", "make_plan", "parse_bytes", "round_up",
+    "workspace_bytes",
 ]  # fmt: skip
 
 #: Prefill chunks that a plan may choose, tokens.
@@ -193,6 +194,19 @@ def chunk_at(start: int, most: int) -> int:
     while length > _CHUNKS[-1] and length * (start + length) > _PAIRS:
         length //= 2
     return length
+
+
+def chunks(ids: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    """A text in the pieces in which a prompt of its length is read.
+
+    >>> [len(chunk) for chunk in chunks(range(1200), 512)]
+    [512, 512, 176]
+    """
+    start = 0
+    while start < len(ids):
+        length = chunk_at(start, most)
+        yield ids[start : start + length]
+        start += length
 
 
 def parse_bytes(text: str) -> int:

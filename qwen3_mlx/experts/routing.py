@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -34,7 +34,7 @@ class _Watched:
         return self._experts.arrays()
 
 
-def routed(model: Qwen3Model, chunks: Iterable[list[int]], cache: KVStore) -> np.ndarray:
+def routed(model: Qwen3Model, chunks: Iterable[Sequence[int]], cache: KVStore) -> np.ndarray:
     """True where a token is served by an expert: (layers, L, E), the MoE layers in order.
 
     On the thread that owns the model; the text comes in chunks that are read one after another.
@@ -49,7 +49,7 @@ def routed(model: Qwen3Model, chunks: Iterable[list[int]], cache: KVStore) -> np
     parts = []
     with _watching(model, seen):
         for chunk in chunks:
-            mx.eval(model.hidden(mx.array([chunk]), cache), seen)
+            mx.eval(model.hidden(mx.array([list(chunk)]), cache), seen)
             parts.append(_served(seen, model.config.experts))
             seen.clear()
     return np.concatenate(parts, axis=1)

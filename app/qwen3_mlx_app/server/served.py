@@ -94,19 +94,8 @@ class Served:
             ApiError: the model cannot be loaded, or the server ends.
             Qwen3Error: whatever `begin` raises.
         """
-        with self._lock:
-            model = self._loaded()
-            with self._guard:
-                self._starting += 1
-        try:
-            generation = begin(model)
-            with self._guard:
-                self._running.add(generation)
-                closed = self._closed
-        finally:
-            with self._guard:
-                self._starting -= 1
-        if closed:
+        generation = self.use(lambda model: self._noted(begin(model)))
+        if self._closed:
             generation.cancel()
         pump = threading.Thread(target=self._pump, args=(generation, hear, over), daemon=True)
         try:
@@ -116,6 +105,12 @@ class Served:
             with self._guard:
                 self._running.discard(generation)
             raise
+        return generation
+
+    def _noted(self, generation: Generation) -> Generation:
+        """Among those that run, before nobody knows of it any more as starting."""
+        with self._guard:
+            self._running.add(generation)
         return generation
 
     def health(self) -> str:
