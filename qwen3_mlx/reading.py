@@ -33,6 +33,11 @@ class Reading:
         self._over = False
         self._when_done: Callable[[], None] = lambda: None
 
+    @property
+    def _ended(self) -> bool:
+        """True as soon as one side knows: the writer may be at its last steps still."""
+        return self._over or self._last_event is not None
+
     def __iter__(self) -> Iterator[Event]:
         """The events from here on."""
         try:

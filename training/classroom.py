@@ -74,13 +74,19 @@ def group(rows: list[Encoded], tokens: int) -> list[list[Encoded]]:
 
 
 def batches(
-    tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int, progress: float
+    tokenizer: Tokenizer,
+    seed: int,
+    block: int,
+    tokens: int,
+    pad: int,
+    progress: float,
+    drills: float = 1.0,
 ) -> Iterator[Batch]:
     """This process's batches of one block, in random order.
 
     At each step the processes of a team get rows of like length, so that nobody waits for long.
     """
-    drawn = education.lessons(seed, block, BLOCK, progress)
+    drawn = education.lessons(seed, block, BLOCK, progress, drills)
     groups = group([encode(tokenizer, parts) for parts in drawn], tokens)
     whole = len(groups) // team.size() * team.size()
     steps = [groups[at : at + team.size()] for at in range(0, whole, team.size())]

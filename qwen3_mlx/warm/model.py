@@ -207,12 +207,12 @@ class WarmGeneration(Reading):
 
     def cancel(self) -> None:
         """End within one token; what was said is kept and comes with `Done`."""
-        if not self._over:
+        if not self._ended:
             self._stream.cancel()
 
     def answer_now(self) -> None:
         """End the thought within one token, and answer from what has been thought."""
-        if not self._over:
+        if not self._ended:
             self._stream.answer_now()
 
     def think_more(self, minimum: int) -> None:
@@ -223,7 +223,7 @@ class WarmGeneration(Reading):
         """
         if not self._longest:
             raise OptionError("this answer has no thought that could be held open")
-        if not self._over:
+        if not self._ended:
             self._stream.think_more(max(0, min(int(minimum), self._longest)))
 
     def _read(self) -> None:

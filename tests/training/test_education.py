@@ -91,6 +91,15 @@ def test_a_block_can_be_drawn_again_alone() -> None:
     assert all(any(part.learn for part in parts) for parts in first)
 
 
+def test_bare_sums_can_be_drilled_more_often() -> None:
+    def drilled(**more: float) -> int:
+        drawn = education.lessons(3, 7, 300, 0.95, **more)
+        return sum(parts[0].text.startswith("<|im_start|>assistant") for parts in drawn)
+
+    assert drilled() == drilled(drills=1.0)
+    assert drilled(drills=5.0) > 2 * drilled()
+
+
 def test_weights_are_shares() -> None:
     for table in (education.LESSONS, education.COURSES):
         for column in (1, 2, 3):

@@ -13,7 +13,8 @@ from qwen3_mlx import api
 from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Prefill
 from qwen3_mlx.testing import Answer, FakeGeneration, FakeModel
-from qwen3_mlx.warm.model import WarmModel, warm_model
+from qwen3_mlx.warm import link
+from qwen3_mlx.warm.model import WarmGeneration, WarmModel, warm_model
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -131,6 +132,24 @@ def test_more_thought_can_be_asked_for_and_no_more_than_the_context(minimums: li
         assert generation.result().text == "yes"
         generation.think_more(9)  # nothing, as it has ended
     assert minimums == [7, model.info.context, 0]
+
+
+def test_who_has_read_the_end_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the thread that reads the agent may not have come to its own end yet."""
+    told: list[str] = []
+    leave = threading.Event()
+    monkeypatch.setattr(link.Stream, "_tell", lambda self, do, **more: told.append(do))
+    monkeypatch.setattr(WarmGeneration, "_finish", lambda self: leave.wait(10))
+    with agent(Seeing([Answer("yes", thinking="hm")])):
+        model = warm_model("tiny", {})
+        assert model is not None
+        generation = model.stream("hi")
+        assert generation.result().text == "yes"
+        generation.think_more(9)
+        generation.answer_now()
+        generation.cancel()
+        leave.set()
+    assert told == []
 
 
 def test_an_answer_without_a_thought_cannot_be_held_open(minimums: list[int]) -> None:
