@@ -51,6 +51,7 @@ def load(
     prefix_cache: int | str | None = None,
     agent: bool = True,
     kv_bits: int | None = None,
+    speculate: bool = False,
 ) -> Qwen3:
     """Load a model, or use the one that a warm agent holds.
 
@@ -74,6 +75,8 @@ def load(
             one whole context, at most an eighth of the machine's memory or of the limit.
         kv_bits: keep the KV cache in 8 or 4 bits. It takes a half or a third of the memory, and
             the answers differ a little; 4 bits may cost quality, 8 hardly do.
+        speculate: guess how a text that repeats something goes on, and check several tokens in
+            one pass, where that saves time by the clock. Dense models only.
         agent: whether a running `qwen3-mlx agent` that holds this model may answer instead
             (QWEN3_MLX_AGENT=0 forbids it everywhere). Its model takes no memory here; what only
             a model of one's own can do, such as `logits`, loads one when it is used.
@@ -93,13 +96,15 @@ def load(
     stated = {
         "dtype": dtype, "memory_limit": memory_limit, "context": context, "slots": slots,
         "experts": experts, "prefix_cache": prefix_cache, "kv_bits": kv_bits,
+        "speculate": speculate or None,
     }  # fmt: skip
     if agent and (held := warm_model(name, stated, progress)) is not None:
         return cast("Qwen3", held)  # it has all that a Qwen3 has, and none of its parents
     parts = read_parts(hub.resolve(name))
     keeper = Keeper(
         parts, dtype, memory_limit=memory_limit, context=context, slots=slots, experts=experts,
-        share=os.path.basename(name.rstrip("/")) or name, kv_bits=kv_bits, prefix_cache=prefix_cache
+        share=os.path.basename(name.rstrip("/")) or name, kv_bits=kv_bits,
+        prefix_cache=prefix_cache, speculate=speculate,
     )  # fmt: skip
     try:
         return Qwen3(parts, name, keeper, progress=progress)

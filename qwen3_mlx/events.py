@@ -56,7 +56,8 @@ class Usage:
 
     `thinking_tokens` are the ones sampled inside the thought, `forced_tokens` the ones that
     were put into the text to end it, and are in no other count. `cached_tokens` of the prompt
-    were known from earlier texts and not read again.
+    were known from earlier texts and not read again. `guessed_tokens` of the thought and the
+    answer came in one pass with the token before them.
 
     >>> Usage(prompt_tokens=30, answer_tokens=5).answer_tokens
     5
@@ -67,6 +68,7 @@ class Usage:
     answer_tokens: int = 0
     forced_tokens: int = 0
     cached_tokens: int = 0
+    guessed_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

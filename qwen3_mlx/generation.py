@@ -376,6 +376,7 @@ class TextGeneration(Reading):
                 answer_tokens=self._answer_tokens,
                 forced_tokens=stats.forced + self._closed,
                 cached_tokens=stats.cached,
+                guessed_tokens=stats.guessed,
             ),
             timing=timing(self._load_seconds, self._prompt_tokens, stats),
             peak_bytes=stats.peak_bytes,

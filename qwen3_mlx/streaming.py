@@ -17,6 +17,7 @@ import mlx.core as mx
 from qwen3_mlx import hub
 from qwen3_mlx.context import with_context, with_kv_bits
 from qwen3_mlx.engine.prefix import default_bound, eighth_of_memory
+from qwen3_mlx.errors import OptionError
 from qwen3_mlx.events import Loading
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.ledger import Claim
@@ -50,6 +51,7 @@ class Keeper:
         share: the name under which to claim the memory (`sharing.py`), and without a limit to
             use no more than what this machine has left; None leaves others out of it.
         kv_bits: pack the KV cache to 8 or 4 bits.
+        speculate: guess what a text repeats; of a dense model.
         prefix_cache: bytes, or a size, for texts that were read before; None chooses.
 
     Raises:
@@ -70,7 +72,14 @@ class Keeper:
         share: str | None = None,
         kv_bits: int | None = None,
         prefix_cache: int | str | None = 0,
+        speculate: bool = False,
     ) -> None:
+        if speculate and parts.config.experts:
+            raise OptionError(
+                "speculation is for dense models: each token that a mixture of experts guesses "
+                "needs experts of its own, which takes the time that it would save"
+            )
+        self._speculate = speculate
         config = with_kv_bits(parts.config, kv_bits)
         notice = ""
         if context is not None:
@@ -98,13 +107,13 @@ class Keeper:
         return self._make_plan(None, None, 0)
 
     @property
-    def engine_options(self) -> dict[str, int]:
-        """What the engine may keep, and where there is a plan, to do one text after the other.
+    def engine_options(self) -> dict[str, Any]:
+        """What the engine may keep and guess, and with a plan, to do one text after the other.
 
         Without a plan texts that run together may take what one of the whole context takes, and
         an eighth of the machine's memory if that is more.
         """
-        options = {"prefix_bytes": self._prefix_bytes}
+        options = {"prefix_bytes": self._prefix_bytes, "speculate": self._speculate}
         if self.plan is not None:
             return options | {"prefill_chunk": self.plan.chunk, "max_rows": 1}
         return options | {"kv_bytes": max(self.full_plan().kv_bytes, eighth_of_memory())}

@@ -63,6 +63,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     options.add_thinking(parser)
     options.add_overflow(parser)
     options.add_memory(parser)
+    options.add_speculation(parser)
     options.add_agent(parser)
     parser.add_argument(
         "--save-prefix", action="store_true",

@@ -59,6 +59,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     options.add_budget(parser)
     options.add_overflow(parser)
     options.add_memory(parser)
+    options.add_speculation(parser)
     parser.add_argument(
         "--plain",
         action="store_true",

@@ -24,6 +24,7 @@ __all__ = [
     "add_model",
     "add_overflow",
     "add_sampling",
+    "add_speculation",
     "add_thinking",
     "chosen_model",
     "memory",
@@ -97,6 +98,15 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_speculation(parser: argparse.ArgumentParser) -> None:
+    """--speculate."""
+    parser.add_argument(
+        "--speculate", action="store_true",
+        help="guess what the text repeats and check several tokens at once, where that is faster; "
+        "for dense models",
+    )  # fmt: skip
+
+
 def add_length(parser: argparse._ActionsContainer) -> None:
     """--context and --kv-bits."""
     parser.add_argument(
@@ -144,8 +154,9 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
 
 
 def memory(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `load` that the flags of `add_memory` state."""
-    return {name: getattr(args, name) for name in ("memory_limit", "context", "slots", "kv_bits")}
+    """The arguments of `load` that the flags of `add_memory` and `add_speculation` state."""
+    stated = {name: getattr(args, name) for name in ("memory_limit", "context", "slots", "kv_bits")}
+    return stated | {"speculate": True} if getattr(args, "speculate", False) else stated
 
 
 def add_thinking(parser: argparse.ArgumentParser) -> None:

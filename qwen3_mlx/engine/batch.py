@@ -17,6 +17,7 @@ from qwen3_mlx.engine.mask import masked
 from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.sampling import Penalties, Sampler, odds_of
+from qwen3_mlx.engine.speculation import Speculation, Verified
 from qwen3_mlx.memory import chunk_at
 from qwen3_mlx.model.compiled import CompiledStep
 from qwen3_mlx.model.qwen3 import Qwen3Model
@@ -90,12 +91,19 @@ class Batch:
         model: the weights.
         vocab: ids below this may be drawn; the padding of the vocabulary has no text.
         compile_after: decode steps until the step is compiled; None for never.
+        speculate: guess what a text that is alone repeats.
     """
 
     def __init__(
-        self, model: Qwen3Model, vocab: int, compile_after: int | None = _COMPILE_AFTER
+        self,
+        model: Qwen3Model,
+        vocab: int,
+        compile_after: int | None = _COMPILE_AFTER,
+        speculate: bool = False,
     ) -> None:
         self._model, self._vocab = model, vocab
+        self._speculation = Speculation(model, vocab) if speculate else None
+        self._verified: Verified | None = None  # a guess whose tokens are handed over
         self._plain_steps_left = compile_after
         self._compiled: CompiledStep | None = None
         self.requests: list[Request] = []
@@ -117,6 +125,7 @@ class Batch:
             self._join_penalties(request, ready.penalties)
             self.requests = [*self.requests, request]
         self._sampler = Sampler([each.rule for each in self.requests], self._vocab)
+        self._begin_guesses()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let all other rows go."""
@@ -132,6 +141,11 @@ class Batch:
         self._sampler = Sampler(rules, self._vocab)
         if self._penalties is not None:
             self._penalties = self._penalties.keep(rules, rows)
+        self._begin_guesses()
+
+    def _begin_guesses(self) -> None:
+        if self._speculation is not None:
+            self._speculation.begin()
 
     def cache(self, row: int) -> KVCache:
         """The keys and values of one row; of the only row, the cache itself."""
@@ -171,25 +185,43 @@ class Batch:
             mx.eval(penalties.counts, penalties.in_prompt)  # or they would hold those of all rows
         return Prefilling(self._model, self._vocab, request, chunk, None, penalties, drawn)
 
-    def step(self) -> list[int]:
+    def step(self) -> list[list[int]]:
         """Issue the next step, then read the tokens of the last one: one for each request.
 
-        Where a mask has to know these tokens first, the next ones are drawn by `draw`.
+        Of a request that is alone they may be more, where a guess was right. Where a mask has to
+        know these tokens first, the next ones are drawn by `heard`, which has to follow.
         """
         assert self._drawn is not None
         assert self._kv is not None
-        drawn = self._drawn
+        assert self._sampler is not None
+        drawn, guesses = self._drawn, self._speculation if len(self.requests) == 1 else None
+        if guesses is not None:
+            self._verified = guesses.verify(self.requests[0], self._kv, drawn, self._sampler)
+            if self._verified is not None:
+                return [self._verified.tokens]
         if any(each.left > 1 for each in self.requests):
             self._undrawn = self._logits(drawn[:, None], self._kv)[:, : self._vocab]
             if any(each.mask is not None and each.mask.needs_last for each in self.requests):
                 mx.async_eval(self._undrawn)
             else:
-                self.draw()
+                self._draw()
         tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
-        return tokens
+        if guesses is not None:
+            guesses.stepped()
+        return [[token] for token in tokens]
 
-    def draw(self) -> None:
-        """Draw what the step has left undrawn; after its tokens were handed over."""
+    def heard(self, counts: Sequence[int]) -> None:
+        """So many tokens of each row were handed over: settle what comes next.
+
+        What was guessed behind them is forgotten; what the step has left undrawn is drawn.
+        """
+        verified, self._verified = self._verified, None
+        if verified is not None:
+            assert self._kv is not None
+            self._drawn = verified.cut(counts[0], self._kv, self.requests[0])
+        self._draw()
+
+    def _draw(self) -> None:
         logits, self._undrawn = self._undrawn, None
         if logits is None:
             return

@@ -24,7 +24,7 @@ from qwen3_mlx.engine.bound import Bound
 from qwen3_mlx.engine.door import Door, Item, Task
 from qwen3_mlx.engine.idle import IdleReader
 from qwen3_mlx.engine.kv import KVCache
-from qwen3_mlx.engine.outcome import Outcome, deliver
+from qwen3_mlx.engine.outcome import Outcome, deliver_all
 from qwen3_mlx.engine.prefix import PrefixTree
 from qwen3_mlx.engine.request import Force, Request
 from qwen3_mlx.engine.threads import EngineThread
@@ -52,6 +52,7 @@ class Engine:
             alike are read once; 0 keeps nothing.
         kv_bytes: keys and values of the texts that decode together take no more; who would make
             them more waits. One text alone may. None is no bound.
+        speculate: guess what a text that is alone repeats.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Engine:
         max_waiting: int = 1024,
         prefix_bytes: int = 0,
         kv_bytes: int | None = None,
+        speculate: bool = False,
     ) -> None:
+        self._speculate = speculate
         self._prefix_bytes, self._most = prefix_bytes, (max_rows, kv_bytes)
         self._vocab, self._chunk = vocab, prefill_chunk
         self._max_waiting = max_waiting
@@ -293,18 +296,16 @@ class Engine:
         return True
 
     def _decode(self) -> None:
-        """One step of the batch: deliver a token to each request."""
+        """One step of the batch: deliver a token to each request, or several that were guessed."""
         self._shrink()
         requests = self._batch.requests
         if not requests:
             return
         tokens = self._batch.step()
         now = time.perf_counter()
-        outcomes = [
-            deliver(request, token, now) for request, token in zip(requests, tokens, strict=True)
-        ]
-        self._batch.draw()
-        self._settle(outcomes)
+        told = [deliver_all(*row, now) for row in zip(requests, tokens, strict=True)]
+        self._batch.heard([count for _, count in told])
+        self._settle([outcome for outcome, _ in told])
 
     def _shrink(self) -> None:
         """Where the next step is more than may be held, the newest texts step back."""
@@ -367,7 +368,7 @@ class Engine:
         """With an empty tree, too: what a fault has touched is not to be trusted."""
         self._readings.clear()
         self._stepped_back.clear()
-        self._batch = Batch(self._model, self._vocab)
+        self._batch = Batch(self._model, self._vocab, speculate=self._speculate)
         token_bytes = self._model.config.kv_bytes_per_token(self._model.dtype.size)
         self._bound = Bound(*self._most, token_bytes)
         self._prefixes = PrefixTree(self._model.config, self._prefix_bytes)

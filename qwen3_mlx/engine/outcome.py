@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from qwen3_mlx.engine.request import Force, Request, Stop
 from qwen3_mlx.events import FinishReason
 
-__all__ = ["Outcome", "deliver"]
+__all__ = ["Outcome", "deliver", "deliver_all"]
 
 #: A row ends, it failed, its text changes, or nothing happens.
 Outcome: TypeAlias = FinishReason | Exception | Force | None
@@ -34,3 +35,14 @@ def deliver(request: Request, token: int, now: float) -> Outcome:
     if isinstance(wish, Stop):
         return wish.reason
     return None if request.left > 0 else "length"
+
+
+def deliver_all(request: Request, tokens: Sequence[int], now: float) -> tuple[Outcome, int]:
+    """Hand tokens over until one changes what may come behind it; how many that were."""
+    for heard, token in enumerate(tokens, 1):
+        outcome = deliver(request, token, now)
+        if outcome is not None or heard == len(tokens):
+            break
+        if request.restricted or request.interruption() is not None:
+            break
+    return outcome, heard

@@ -49,7 +49,8 @@ class RequestStats:
     """Clock readings (time.perf_counter, seconds) and counts of one request.
 
     `tokens` were drawn and are in the text; `forced` were put into it by a `Force`.
-    `cached` tokens of the prompt were known from earlier texts.
+    `cached` tokens of the prompt were known from earlier texts. `guessed` ones came beside
+    another in one pass (`speculation.py`).
     """
 
     submitted: float = 0.0
@@ -59,6 +60,7 @@ class RequestStats:
     tokens: int = 0
     forced: int = 0
     cached: int = 0
+    guessed: int = 0
     peak_bytes: int = 0
 
 
@@ -133,19 +135,31 @@ class Request:
     odds: list[Odds | None] = field(init=False, default_factory=list)
     coming: deque[ComingOdds] = field(init=False, default_factory=deque)
     _random: random.Random = field(init=False)
+    _returned: deque[float] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
 
     def uniform(self) -> float:
         """The next random number in [0, 1), exact in float32."""
+        if self._returned:
+            return self._returned.popleft()
         return self._random.getrandbits(24) / (1 << 24)
+
+    def give_back(self, numbers: Sequence[float]) -> None:
+        """These numbers, the last ones, were not needed: `uniform` tells them again."""
+        self._returned.extendleft(reversed(numbers))
 
     @property
     def left(self) -> int:
         """How many more tokens may be drawn."""
         drawn = self.max_tokens - self.stats.tokens
         return drawn if self.room is None else min(drawn, self.room - len(self.said))
+
+    @property
+    def restricted(self) -> bool:
+        """Whether its mask forbids something now, or may after the next token."""
+        return self.mask is not None and (self.mask.needs_last or self.mask.allowed() is not None)
 
     def fits(self, ids: int, cut: int = 0) -> bool:
         """Whether so many ids can be forced and a token be drawn after them."""

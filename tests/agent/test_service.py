@@ -103,8 +103,10 @@ def test_dry_run_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(service.sys, "platform", "darwin")
-    assert main([*INSTALL, "--dry-run"]) == 0
-    assert plistlib.loads(capsys.readouterr().out.encode())["Label"] == service.LABEL
+    assert main([*INSTALL, "--dry-run", "--speculate"]) == 0
+    written = plistlib.loads(capsys.readouterr().out.encode())
+    assert written["Label"] == service.LABEL
+    assert written["ProgramArguments"][-1] == "--speculate"
     assert not (tmp_path / "user").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 from agent_stand import agent
 from checkpoints import write_checkpoint
 
+from qwen3_mlx.engine.speculation import Gain
 from qwen3_mlx_app.cli import main
 
 CLI = [sys.executable, "-m", "qwen3_mlx_app.cli"]
@@ -59,7 +60,7 @@ def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> N
     }  # fmt: skip
     assert set(reply["usage"]) == {
         "prompt_tokens", "thinking_tokens", "answer_tokens", "forced_tokens",
-        "cached_tokens",
+        "cached_tokens", "guessed_tokens",
     }  # fmt: skip
     assert set(reply["timing"]) == {
         "load_seconds", "ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second",
@@ -228,6 +229,23 @@ def test_what_was_read_of_a_system_prompt_is_kept(
     assert cached == [True, True, False]
     assert main([*ask, "--save-prefix", "hi"]) == 2
     assert "--save-prefix keeps a system prompt" in capsys.readouterr().err
+
+
+def test_guesses_are_an_option_of_dense_models(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Gain, "pays", True)
+    monkeypatch.setattr(Gain, "guessed", lambda self, tokens, seconds: None)
+    ask = ["ask", "-m", model, "--temperature", "0", "--max-tokens", "150", "--json", "hi hi hi"]
+    replies = []
+    for flags in ([], ["--speculate"]):
+        assert main([*ask, *flags]) == 0
+        replies.append(json.loads(capsys.readouterr().out))
+    assert replies[0]["text"] == replies[1]["text"]
+    assert replies[0]["thinking"] == replies[1]["thinking"]
+    assert [reply["usage"]["guessed_tokens"] > 0 for reply in replies] == [False, True]
+    assert main(["ask", "-m", "tiny", "--speculate", "hi"]) == 2
+    assert "speculation is for dense models" in capsys.readouterr().err
 
 
 def test_a_context_beyond_the_native_length_is_told(

@@ -58,7 +58,7 @@ def started(model: Qwen3Model, rows: int, rule: DrawRule) -> Batch:
 def test_the_cache_equals_a_prefill_of_the_same_ids(model: Qwen3Model, rows: int, cut: int) -> None:
     batch = started(model, rows, DrawRule(temperature=1.0))
     for _ in range(7):
-        for request, token in zip(batch.requests, batch.step(), strict=True):
+        for request, [token] in zip(batch.requests, batch.step(), strict=True):
             request.add(token)
     row = rows // 2
     request, before = batch.requests[row], list(batch.requests[row].said)
@@ -85,7 +85,7 @@ def test_the_cache_equals_a_prefill_of_the_same_ids(model: Qwen3Model, rows: int
 def test_the_history_of_penalties_counts_what_is_in_the_text(model: Qwen3Model) -> None:
     batch = started(model, 3, DrawRule(temperature=1.0, presence_penalty=0.5))
     for _ in range(6):
-        for request, token in zip(batch.requests, batch.step(), strict=True):
+        for request, [token] in zip(batch.requests, batch.step(), strict=True):
             request.add(token)
     reading = batch.reread(1, Force(SENTENCE, 2), 64)
     counts = np.zeros(VOCAB)

@@ -73,6 +73,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="let the model go after S seconds without a question (default: 900); 0 never does",
     )  # fmt: skip
     options.add_memory(parser)
+    options.add_speculation(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -131,7 +132,8 @@ def _install(args: argparse.Namespace) -> int:
     name = link.key_of(options.chosen_model(args))
     words = ["agent", "run", "-m", name, "--idle", f"{args.idle:g}"]
     for option, value in options.memory(args).items():
-        words += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
+        flag = f"--{option.replace('_', '-')}"
+        words += [] if value is None else [flag] if value is True else [flag, str(value)]
     if args.dry_run:
         return _show(name, words)
     _fetched(name)  # now: what a service says, nobody sees

@@ -60,6 +60,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("-q", "--quiet", action="store_true", help="no line for each request")
     _add_door(parser)
     options.add_memory(parser)
+    options.add_speculation(parser)
     parser.set_defaults(run=run)
     return parser
 
