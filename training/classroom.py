@@ -80,7 +80,7 @@ def batches(
     tokens: int,
     pad: int,
     progress: float,
-    drills: float = 1.0,
+    drills: float = 0.0,
 ) -> Iterator[Batch]:
     """This process's batches of one block, in random order.
 

@@ -20,7 +20,7 @@ from phrases import SAID
 from problem import Problem, draw_problem, language, words
 from products import Fact, Product
 from stories import LongStory, Story
-from sums import Sum
+from sums import CloseSum, Sum
 
 HALF_WIDTH = str.maketrans("，？！：", ",?!:")
 DRILL_LENGTH = 5
@@ -307,11 +307,6 @@ def drill(kind: type[Problem], rng: Random) -> list[Segment]:
     return parts
 
 
-def drill_sums(rng: Random, progress: float) -> list[Segment]:
-    """Bare sums: what an answer without a thought takes longest to learn."""
-    return drill(Sum, rng)
-
-
 #: What is asked alone, with a thought, and how often.
 WORKED: tuple[tuple[Draw, float], ...] = (
     (exercise(Sum), 0.24),
@@ -338,7 +333,7 @@ def worked(rng: Random) -> list[Segment]:
 
 #: Kinds of lessons; their weights at the start, at 0.9 and after it.
 LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, float], ...] = (
-    (drill_sums, 0.34, 0.16, 0.10),
+    (lambda rng, progress: drill(Sum, rng), 0.34, 0.16, 0.10),
     (lambda rng, progress: drill(Fact, rng), 0.06, 0.01, 0.01),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.01, 0.01),
     (lambda rng, progress: worked(rng), 0.30, 0.40, 0.34),
@@ -349,15 +344,17 @@ LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, flo
 
 
 def lessons(
-    seed: int, block: int, count: int, progress: float = 1.0, drills: float = 1.0
+    seed: int, block: int, count: int, progress: float = 1.0, drills: float = 0.0
 ) -> Iterator[list[Segment]]:
     """The block-th part of the stream of this seed; any part can be drawn again, alone.
 
-    Bare sums come `drills` times as often as `LESSONS` says.
+    `drills` more of bare sums, the hardest, come for each one that `LESSONS` has: an answer without
+    a thought takes them longest to learn.
     """
     rng = Random(f"{seed}/{block}")
     draws = [lesson[0] for lesson in LESSONS]
     weights = [_weight(*when, progress) for _, *when in LESSONS]
-    weights[draws.index(drill_sums)] *= drills
+    draws.append(lambda rng, progress: drill(CloseSum, rng))
+    weights.append(drills * weights[0])
     for _ in range(count):
         yield rng.choices(draws, weights)[0](rng, progress)

@@ -109,6 +109,17 @@ class Sum(Problem):
         return "\n".join([head, f"{a} < {b}: -({b} - {a})", *_subtract_lines(b, a, lang)])
 
 
+class CloseSum(Sum):
+    """The hardest sums: every second one is a difference of two numbers that are nearly equal."""
+
+    @classmethod
+    def practise(cls, rng: Random) -> Self:
+        if rng.random() < 0.5:
+            return super().practise(rng)
+        a = draw_number(rng)
+        return cls(a, min(9999, max(0, a + rng.randrange(-30, 31))), "-")
+
+
 def draw_number(rng: Random) -> int:
     """A number of one to four digits, long ones more often because they need more practice."""
     digits = rng.choices((1, 2, 3, 4), (1, 2, 3, 4))[0]

@@ -194,7 +194,9 @@ def parse() -> argparse.Namespace:
     add("--steps", type=int, default=0, help="a budget in updates instead: repeatable")
     add("--every", type=float, default=4.0, help="minutes between reports")
     add("--tokens", type=int, default=1280, help="ids in a process's batch")
-    add("--drills", type=float, default=1.0, help="times as many bare sums as the courses say")
+    add(
+        "--drills", type=float, default=0.0, help="more drills of bare sums for each of the courses"
+    )
     add("--size", choices=sorted(SIZES), default="tiny")
     add("--dense", action="store_const", const="tiny-dense", dest="size", help="no experts")
     add("--teacher", metavar="FOLDER", help="learn from this trained model's logits too")

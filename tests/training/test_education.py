@@ -96,8 +96,8 @@ def test_bare_sums_can_be_drilled_more_often() -> None:
         drawn = education.lessons(3, 7, 300, 0.95, **more)
         return sum(parts[0].text.startswith("<|im_start|>assistant") for parts in drawn)
 
-    assert drilled() == drilled(drills=1.0)
-    assert drilled(drills=5.0) > 2 * drilled()
+    assert drilled() == drilled(drills=0.0)
+    assert drilled(drills=4.0) > 2 * drilled()
 
 
 def test_weights_are_shares() -> None:
