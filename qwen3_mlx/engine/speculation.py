@@ -5,11 +5,14 @@ Where the last three tokens stood before, what followed them then is a guess at 
 logits of all those places, and where a model's time goes into fetching its weights, that costs
 little more than a pass over one token. Each place draws by the rules and with the random number
 that it would have had in a pass of its own; a draw that differs from the guess is right, and what
-was computed behind it is forgotten. So the text is the same, and only the time differs.
+was computed behind it is forgotten. So the text is the same, as far as a pass over several tokens
+rounds like one over one, and only the time differs.
 
-    heard     … the cat sat on        (stood before, and "the mat ." followed)
-    on its way  the                    drawn by the step before; equal to the first of the guess
-    one pass    the → mat   mat → .   . → And      draws: mat and "." as guessed, then And
+    earlier     ... the cat sat on the mat . It ...
+    heard       ... the cat sat on             guessed: the mat . It
+    on its way  the                            drawn by the step before, as guessed
+    one pass    the mat . It                   draws: mat . And ...
+    handed on   the mat .                      comes next: And
 
 Whether that pays depends on the machine, the model and the text. `Gain` measures it.
 """
@@ -32,7 +35,7 @@ __all__ = ["Gain", "Lookup", "Speculation", "Verified"]
 
 _GRAM = 3  # tokens that must have stood before
 _LEAST, _MOST = 2, 8  # tokens of a guess; two more each time that all were right
-_MOST_OF_PROMPT = 32_768  # its end is looked through: some 4 MB
+_MOST_OF_PROMPT = 32_768  # its end is looked through: some 6 MB
 _STEPS = 9  # plain steps whose median is the time of one
 _PAUSE, _LONGEST_PAUSE = 32, 1024  # tokens without guesses, after they have not paid
 
@@ -194,9 +197,10 @@ class Speculation:
 
     def _guess(self, request: Request) -> list[int]:
         count = min(self._length, request.left - 1)
-        plain = not (request.rule.penalises or request.logprobs is not None or request.restricted)
-        if count < 2 or not plain or not self.gain.pays:
+        if count < 2 or not self.gain.pays:
             return []
+        if request.rule.penalises or request.logprobs is not None or request.restricted:
+            return []  # a draw hangs on more than logits, rule and random number
         if self._lookup is None:
             self._lookup = Lookup([*request.prompt[-_MOST_OF_PROMPT:], *request.said])
         else:
