@@ -194,9 +194,7 @@ def parse() -> argparse.Namespace:
     add("--steps", type=int, default=0, help="a budget in updates instead: repeatable")
     add("--every", type=float, default=4.0, help="minutes between reports")
     add("--tokens", type=int, default=1280, help="ids in a process's batch")
-    add(
-        "--drills", type=float, default=0.0, help="more drills of bare sums for each of the courses"
-    )
+    add("--drills", type=float, default=0.0, help="so many more drills of bare sums for each one")
     add("--size", choices=sorted(SIZES), default="tiny")
     add("--dense", action="store_const", const="tiny-dense", dest="size", help="no experts")
     add("--teacher", metavar="FOLDER", help="learn from this trained model's logits too")
