@@ -75,8 +75,8 @@ def load(
             one whole context, at most an eighth of the machine's memory or of the limit.
         kv_bits: keep the KV cache in 8 or 4 bits. It takes a half or a third of the memory, and
             the answers differ a little; 4 bits may cost quality, 8 hardly do.
-        speculate: guess how a text that repeats something goes on, and check several tokens in
-            one pass, where that saves time by the clock. Dense models only.
+        speculate: guess how a text that repeats something goes on, and read several tokens in a
+            pass, while that saves time; in 16 bits near ties may differ. Dense models only.
         agent: whether a running `qwen3-mlx agent` that holds this model may answer instead
             (QWEN3_MLX_AGENT=0 forbids it everywhere). Its model takes no memory here; what only
             a model of one's own can do, such as `logits`, loads one when it is used.

@@ -75,19 +75,20 @@ def main() -> None:
         print("tokens in a pass   times as long as one")
         for length, seconds in measured.items():
             print(f"{length:16}   {seconds / measured[1]:.2f}")
-        both = [answer(model)[0] for model in (plain, guessing)]  # compiles, and is not counted
+        for model in (plain, guessing):
+            answer(model)  # compiles, and is not counted
         gains = []
         for turn in range(args.turns):
             order = (plain, guessing) if turn % 2 == 0 else (guessing, plain)
             took = {id(model): answer(model) for model in order}
             gains.append(took[id(plain)][1] / took[id(guessing)][1])
-            both = [took[id(plain)][0], took[id(guessing)][0]]
-    usage = both[1].usage
+    said_plainly, guessed = took[id(plain)][0], took[id(guessing)][0]
+    usage = guessed.usage
     said = usage.thinking_tokens + usage.answer_tokens
     print(
         f"{usage.guessed_tokens} of {said} tokens came by a guess; {Gain.of('speculation', gains)}"
     )
-    print("the texts are equal" if both[0].text == both[1].text else "the texts DIFFER")
+    print("the texts are equal" if guessed.text == said_plainly.text else "the texts DIFFER")
 
 
 if __name__ == "__main__":

@@ -194,7 +194,8 @@ class Batch:
         assert self._drawn is not None
         assert self._kv is not None
         assert self._sampler is not None
-        drawn, guesses = self._drawn, self._speculation if len(self.requests) == 1 else None
+        drawn = self._drawn
+        guesses = self._speculation if len(self.requests) == 1 else None
         if guesses is not None:
             self._verified = guesses.verify(self.requests[0], self._kv, drawn, self._sampler)
             if self._verified is not None:

@@ -35,7 +35,7 @@ __all__ = ["Gain", "Lookup", "Speculation", "Verified"]
 
 _GRAM = 3  # tokens that must have stood before
 _LEAST, _MOST = 2, 8  # tokens of a guess; two more each time that all were right
-_MOST_OF_PROMPT = 32_768  # its end is looked through: some 6 MB
+_MOST_OF_PROMPT = 32_768  # its end is looked through: some 5 MB
 _STEPS = 9  # plain steps whose median is the time of one
 _PAUSE, _LONGEST_PAUSE = 32, 1024  # tokens without guesses, after they have not paid
 

@@ -39,7 +39,7 @@ class Oracle(Lookup):
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
     """One that does not guess, and one that does."""
     folder = write_checkpoint(tmp_path_factory.mktemp("speculation") / "model", dtype="F32")
-    both = [Engine(partial(load, folder), VOCAB, max_rows=2, speculate=each) for each in (0, 1)]
+    both = [Engine(partial(load, folder), VOCAB, max_rows=2, speculate=on) for on in (False, True)]
     yield both[0], both[1]
     for each in both:
         each.close()

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_exam import exam_text
 from probes import EN, PROBES
+from problem import draw_problem
+from sums import CloseSum
 
 from qwen3_mlx.evaluation.problems import PROBLEMS
 from qwen3_mlx.text.budget import EARLY_STOP
@@ -96,8 +98,11 @@ def test_bare_sums_can_be_drilled_more_often() -> None:
         drawn = education.lessons(3, 7, 300, 0.95, **more)
         return sum(parts[0].text.startswith("<|im_start|>assistant") for parts in drawn)
 
-    assert drilled() == drilled(drills=0.0)
     assert drilled(drills=4.0) > 2 * drilled()
+    rng = Random(1)
+    drawn = [draw_problem(CloseSum, rng) for _ in range(400)]
+    assert sum(each.op == "-" and abs(each.a - each.b) <= 30 for each in drawn) > 200
+    assert not any(each.in_exam for each in drawn)
 
 
 def test_weights_are_shares() -> None:
