@@ -74,19 +74,13 @@ def group(rows: list[Encoded], tokens: int) -> list[list[Encoded]]:
 
 
 def batches(
-    tokenizer: Tokenizer,
-    seed: int,
-    block: int,
-    tokens: int,
-    pad: int,
-    progress: float,
-    drills: float = 0.0,
+    tokenizer: Tokenizer, seed: int, block: int, tokens: int, pad: int, progress: float
 ) -> Iterator[Batch]:
     """This process's batches of one block, in random order.
 
     At each step the processes of a team get rows of like length, so that nobody waits for long.
     """
-    drawn = education.lessons(seed, block, BLOCK, progress, drills)
+    drawn = education.lessons(seed, block, BLOCK, progress)
     groups = group([encode(tokenizer, parts) for parts in drawn], tokens)
     whole = len(groups) // team.size() * team.size()
     steps = [groups[at : at + team.size()] for at in range(0, whole, team.size())]

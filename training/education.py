@@ -132,19 +132,19 @@ FINISH = 0.9  # where the last part of the training begins
 
 #: Turns of a conversation: what draws them; their weights at the start, at 0.9 and after it.
 COURSES: tuple[tuple[Draw, float, float, float], ...] = (
-    (exercise(Sum), 0.24, 0.08, 0.06),
-    (exercise(Expression, CUT_SHARE), 0.10, 0.10, 0.04),
+    (exercise(Sum), 0.24, 0.13, 0.13),
+    (exercise(Expression, CUT_SHARE), 0.10, 0.09, 0.04),
     (exercise(Product, CUT_SHARE), 0.06, 0.05, 0.02),
     (exercise(Fact), 0.06, 0.01, 0.01),
     (exercise(Story, CUT_SHARE), 0.10, 0.04, 0.02),
     (exercise(LongStory, CUT_SHARE), 0.06, 0.05, 0.02),
     (exercise(Sorting, CUT_SHARE, rough=False), 0.05, 0.05, 0.03),
     (exercise(Reversing, rough=False), 0.04, 0.05, 0.03),
-    (copying, 0.08, 0.14, 0.06),
-    (talk, 0.12, 0.30, 0.56),
+    (copying, 0.08, 0.13, 0.06),
+    (talk, 0.12, 0.28, 0.50),
     (unknown, 0.03, 0.05, 0.08),
     (too_hard, 0.02, 0.02, 0.02),
-    (name, 0.04, 0.06, 0.05),
+    (name, 0.04, 0.05, 0.04),
 )
 
 
@@ -309,8 +309,9 @@ def drill(kind: type[Problem], rng: Random) -> list[Segment]:
 
 #: What is asked alone, with a thought, and how often.
 WORKED: tuple[tuple[Draw, float], ...] = (
-    (exercise(Sum), 0.24),
-    (exercise(Expression, CUT_SHARE), 0.26),
+    (exercise(Sum), 0.14),
+    (exercise(CloseSum), 0.12),
+    (exercise(Expression, CUT_SHARE), 0.24),
     (exercise(Product, CUT_SHARE), 0.10),
     (exercise(LongStory, CUT_SHARE), 0.07),
     (exercise(Story, CUT_SHARE), 0.02),
@@ -333,28 +334,21 @@ def worked(rng: Random) -> list[Segment]:
 
 #: Kinds of lessons; their weights at the start, at 0.9 and after it.
 LESSONS: tuple[tuple[Callable[[Random, float], list[Segment]], float, float, float], ...] = (
-    (lambda rng, progress: drill(Sum, rng), 0.34, 0.16, 0.10),
+    (lambda rng, progress: drill(Sum, rng), 0.38, 0.04, 0.03),
+    (lambda rng, progress: drill(CloseSum, rng), 0.09, 0.15, 0.11),
     (lambda rng, progress: drill(Fact, rng), 0.06, 0.01, 0.01),
     (lambda rng, progress: drill(Product, rng), 0.02, 0.01, 0.01),
-    (lambda rng, progress: worked(rng), 0.30, 0.40, 0.34),
-    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.25, 0.31, 0.43),
+    (lambda rng, progress: worked(rng), 0.24, 0.38, 0.32),
+    (lambda rng, progress: segments(plain_conversation(rng, progress)), 0.18, 0.30, 0.41),
     (lambda rng, progress: segments(tool_conversation(rng, progress)), 0.02, 0.10, 0.10),
     (lambda rng, progress: segments(long_conversation(rng, progress)), 0.01, 0.01, 0.01),
 )
 
 
-def lessons(
-    seed: int, block: int, count: int, progress: float = 1.0, drills: float = 0.0
-) -> Iterator[list[Segment]]:
-    """The block-th part of the stream of this seed; any part can be drawn again, alone.
-
-    `drills` more of bare sums, the hardest, come for each one that `LESSONS` has: an answer without
-    a thought takes them longest to learn.
-    """
+def lessons(seed: int, block: int, count: int, progress: float = 1.0) -> Iterator[list[Segment]]:
+    """The block-th part of the stream of this seed; any part can be drawn again, alone."""
     rng = Random(f"{seed}/{block}")
     draws = [lesson[0] for lesson in LESSONS]
     weights = [_weight(*when, progress) for _, *when in LESSONS]
-    draws.append(lambda rng, progress: drill(CloseSum, rng))
-    weights.append(drills * weights[0])
     for _ in range(count):
         yield rng.choices(draws, weights)[0](rng, progress)

@@ -75,12 +75,6 @@ class Sum(Problem):
     def draw(cls, rng: Random) -> Self:
         return cls(*draw_operands(rng), rng.choice("+-"))
 
-    @classmethod
-    def practise(cls, rng: Random) -> Self:
-        """Which of two like numbers is the greater is what takes longest to learn."""
-        width = rng.choice((12, 12, 100, 1000))
-        return cls(*draw_operands(rng, like=1 / 3, width=width), rng.choice("+-"))
-
     @property
     def key(self) -> str:
         """The pair of operands, for both orders and both operations."""
@@ -104,18 +98,22 @@ class Sum(Problem):
         head = f"{a} {self.op} {b}"
         if self.op == "+":
             return "\n".join([head, *_add_lines(a, b, lang)])
+        compared = _compare(a, b)
         if a >= b:
-            return "\n".join([head, *_subtract_lines(a, b, lang)])
-        return "\n".join([head, f"{a} < {b}: -({b} - {a})", *_subtract_lines(b, a, lang)])
+            return "\n".join([head, compared, *_subtract_lines(a, b, lang)])
+        return "\n".join([head, f"{compared}: -({b} - {a})", *_subtract_lines(b, a, lang)])
 
 
 class CloseSum(Sum):
-    """The hardest sums: every second one is a difference of two numbers that are nearly equal."""
+    """The hard ones: which of two like numbers is the greater takes longest to learn, and long
+    chains of carries and borrows. Every second one is a difference of two that are nearly equal.
+    """
 
     @classmethod
     def practise(cls, rng: Random) -> Self:
         if rng.random() < 0.5:
-            return super().practise(rng)
+            width = rng.choice((12, 12, 100, 1000))
+            return cls(*draw_operands(rng, like=1 / 3, width=width), rng.choice("+-"))
         a = draw_number(rng)
         return cls(a, min(9999, max(0, a + rng.randrange(-30, 31))), "-")
 
@@ -141,6 +139,16 @@ def draw_operands(rng: Random, like: float = 1 / 6, width: int = 12) -> tuple[in
 def _digits(number: int, width: int) -> list[int]:
     """Digits from the ones upwards, filled with zeros to the width."""
     return [int(d) for d in reversed(str(number).zfill(width))]
+
+
+def _compare(a: int, b: int) -> str:
+    """Digit against digit from the top, as far as they are equal: `3=3 0=0 5<9`."""
+    width, pairs = max(len(str(a)), len(str(b))), []
+    for x, y in zip(str(a).zfill(width), str(b).zfill(width), strict=True):
+        pairs.append(f"{x}{'=' if x == y else '<' if x < y else '>'}{y}")
+        if x != y:
+            break
+    return " ".join(pairs)
 
 
 def _add_lines(a: int, b: int, lang: str) -> list[str]:

@@ -166,7 +166,7 @@ def train(run: Run, tokenizer: Tokenizer, goal: Goal, options: argparse.Namespac
     reported, begun, clock = run.spent, run.step, time.process_time()
     while (far := progress(run, options)) < 1:
         # Rounded, so that what is taught does not hang on fractions of a second.
-        lessons = (options.seed, run.block, options.tokens, pad, round(far, 2), options.drills)
+        lessons = (options.seed, run.block, options.tokens, pad, round(far, 2))
         for batch in batches(tokenizer, *lessons):
             if progress(run, options) >= 1:
                 break
@@ -194,7 +194,6 @@ def parse() -> argparse.Namespace:
     add("--steps", type=int, default=0, help="a budget in updates instead: repeatable")
     add("--every", type=float, default=4.0, help="minutes between reports")
     add("--tokens", type=int, default=1280, help="ids in a process's batch")
-    add("--drills", type=float, default=0.0, help="so many more drills of bare sums for each one")
     add("--size", choices=sorted(SIZES), default="tiny")
     add("--dense", action="store_const", const="tiny-dense", dest="size", help="no experts")
     add("--teacher", metavar="FOLDER", help="learn from this trained model's logits too")

@@ -93,14 +93,11 @@ def test_a_block_can_be_drawn_again_alone() -> None:
     assert all(any(part.learn for part in parts) for parts in first)
 
 
-def test_bare_sums_can_be_drilled_more_often() -> None:
-    def drilled(**more: float) -> int:
-        drawn = education.lessons(3, 7, 300, 0.95, **more)
-        return sum(parts[0].text.startswith("<|im_start|>assistant") for parts in drawn)
-
-    assert drilled(drills=4.0) > 2 * drilled()
+def test_close_sums_are_mostly_differences_of_numbers_that_are_nearly_equal() -> None:
     rng = Random(1)
+
     drawn = [draw_problem(CloseSum, rng) for _ in range(400)]
+
     assert sum(each.op == "-" and abs(each.a - each.b) <= 30 for each in drawn) > 200
     assert not any(each.in_exam for each in drawn)
 

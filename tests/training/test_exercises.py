@@ -33,10 +33,16 @@ def test_every_line_of_a_sum_is_true(seed: int) -> None:
     lines = problem.thought("zh").split("\n")[1:]
 
     assert value(asked) == int(answer)
+    if problem.op == "-":
+        compared, _, swapped = lines.pop(0).partition(": ")
+        *equal, last = compared.split(" ")
+        assert all(pair[0] == pair[2] and pair[1] == "=" for pair in equal)
+        assert last[1] == ("<" if last[0] < last[2] else ">" if last[0] > last[2] else "=")
+        assert (last[1] == "<") == (problem.a < problem.b) == bool(swapped)
+        assert not swapped or value(swapped) == int(answer)
     for line in lines:
-        if "=" in line:
-            left, _, right = line.partition(" ")[2].partition("=")
-            assert value(left) == int(right)
+        left, _, right = line.partition(" ")[2].partition("=")
+        assert value(left) == int(right)
 
 
 @given(seeds)
@@ -70,7 +76,8 @@ def test_products_and_stories_in_true_lines(seed: int) -> None:
 
 def test_a_thought_of_each_kind() -> None:
     assert Sum(57, 85, "+").thought("en") == "57 + 85\nones 7+5=12\ntens 5+8+1=14"
-    assert Sum(3, 12, "-").thought("zh") == "3 - 12\n3 < 12: -(12 - 3)\n个位 12-3=9\n十位 1-0-1=0"
+    assert Sum(3, 12, "-").thought("zh") == "3 - 12\n0<1: -(12 - 3)\n个位 12-3=9\n十位 1-0-1=0"
+    assert Sum(58, 52, "-").thought("en") == "58 - 52\n5=5 8>2\nones 8-2=6\ntens 5-5=0"
     assert Product(47, 36).thought("en") == "47×36\n47×30=1410\n47×6=282\n1410+282=1692"
     assert Sorting((9, 1, 5), True).thought("en") == "9 1 5\n1: 9 5\n5: 9"
     assert Reversing(("a", "b", "c")).thought("en") == "1:a 2:b 3:c"
