@@ -33,6 +33,7 @@ from qwen3_mlx_app.tui.session import ChatOptions
 from qwen3_mlx_app.tui.widgets.composer import Hints, QueueChip
 from qwen3_mlx_app.tui.widgets.keybar import KeyBar
 from qwen3_mlx_app.tui.widgets.note import ErrorNote, NoticeLine
+from qwen3_mlx_app.tui.widgets.status import StatusLine
 from qwen3_mlx_app.tui.widgets.thought import Thought
 from qwen3_mlx_app.tui.widgets.welcome import Welcome
 
@@ -391,6 +392,22 @@ async def test_commands_are_listed_and_completed_while_typed() -> None:
         await press(app, "tab")
         await wait_until(pilot, lambda: app.chat.composer.text == "/system ")
         await wait_until(pilot, lambda: not app.chat.query_one(Hints).display)
+
+
+@pytest.mark.parametrize(("size", "rows"), [((100, 30), 9), ((44, 12), 4)])
+async def test_the_list_of_commands_leaves_room_and_says_how_many_it_leaves_out(
+    size: tuple[int, int], rows: int
+) -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=size) as pilot:
+        await ready(pilot, app)
+        await press(app, "/")
+        hints = app.chat.query_one(Hints)
+        await wait_until(pilot, lambda: hints.size.height == rows)
+        left = len(COMMANDS) - rows + 1
+        assert shown(app, "Hints").splitlines()[-1] == f"… and {left} more: type on, or /help"
+        assert app.chat.composer.region.bottom <= app.chat.query_one(StatusLine).region.y
+        assert app.chat.query_one(StatusLine).region.bottom < size[1]
 
 
 async def test_the_palette_has_the_same_commands() -> None:

@@ -64,3 +64,15 @@ async def test_the_screen_is_chinese() -> None:
         await opened(pilot, app, HelpScreen)
         words = "\n".join(str(each.render()) for each in app.screen.query(Static))
         assert "回答前先思考" in words
+
+
+async def test_another_language_at_once() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        try:
+            app.chat._change(settings.Settings(language="zh"))
+            assert "给 Qwen3 发消息" in str(app.chat.composer.placeholder)
+        finally:
+            app.chat._change(settings.Settings(language="en"))
+        assert "Message Qwen3" in str(app.chat.composer.placeholder)

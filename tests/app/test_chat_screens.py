@@ -31,12 +31,14 @@ from qwen3_mlx_app.tui.exchange import SavedChat, to_json
 from qwen3_mlx_app.tui.screens.block import BlockScreen
 from qwen3_mlx_app.tui.screens.chats import ChatsScreen
 from qwen3_mlx_app.tui.screens.choices import Environment
+from qwen3_mlx_app.tui.screens.drawn import LEAST
 from qwen3_mlx_app.tui.screens.models import ModelsScreen
 from qwen3_mlx_app.tui.screens.settings import SettingsScreen
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
 from qwen3_mlx_app.tui.store import SavedTurn, Store
 from qwen3_mlx_app.tui.widgets.composer import Chips
+from qwen3_mlx_app.tui.widgets.keybar import KeyBar
 
 LONG = Answer("one two three four five six", thinking="well now so then", pause_after=2)
 
@@ -247,6 +249,19 @@ async def test_settings_work_at_once_and_are_kept(tmp_path: Path) -> None:
     assert call.sampling is not None
     assert call.sampling.temperature == 0.6
     assert app.session.state.view == "open"
+
+
+async def test_settings_in_the_smallest_window() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=LEAST) as pilot:
+        await ready(pilot, app)
+        await press(app, "ctrl+e")
+        await opened(pilot, app, SettingsScreen)
+        rows, bar = app.screen.query_one(OptionList), app.screen.query_one(KeyBar)
+        await press(app, "end")
+        await wait_until(pilot, lambda: rows.scroll_y == rows.max_scroll_y > 0)
+        assert rows.size.height >= 5
+        assert rows.region.bottom <= bar.region.y < bar.region.bottom < LEAST[1]
 
 
 def test_a_settings_file_is_read_with_care(tmp_path: Path) -> None:

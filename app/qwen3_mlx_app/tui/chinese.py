@@ -160,6 +160,7 @@ WORDS: dict[str, str] = {
     "There is no command /{name}. /help lists them; a space before / sends it as text": (
         "没有命令 /{name}。/help 列出命令；在 / 前加空格可作为文字发送"
     ),
+    "… and {count} more: type on, or /help": "…还有 {count} 个：继续输入，或 /help",
     "/thoughts takes one of: {views}": "/thoughts 可用：{views}",
     "this needs the full screen: leave out --plain": "此功能需要全屏界面：去掉 --plain",
     # Messages

@@ -162,6 +162,7 @@ class Choices(TurnActions):
         self.keep(**_differences(settings, before))
         if settings.language != before.language:
             language.use(settings.language)
+            self.composer.translate()
         if settings.keys != before.keys:
             self.app.set_keymap(keymap.use(settings.keys))
         if settings.theme != before.theme:

@@ -98,6 +98,7 @@ class DrawnChat(Screen[None]):
         kept = t("Kept: the chat; an answer goes on.")
         step = t("Make the window larger, or its letters smaller.")
         self.query_one("#small", Static).update(f"{text}\n{kept}\n→ {step}")
+        self.query_one(Hints).sync(self.composer.text)
         self._sync_chrome()  # some of it is cut to the width
 
     def on_mount(self) -> None:

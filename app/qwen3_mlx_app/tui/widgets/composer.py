@@ -18,6 +18,8 @@ from qwen3_mlx_app.tui.text import one_line, typed
 
 __all__ = ["Chips", "Composer", "Hints", "QueueChip"]
 
+MOST_HINTS = 9
+ROWS_BESIDE_HINTS = 8  # two bars, the status, the composer with its border, and some of the chat
 PLACEHOLDER = "Message Qwen3…   / commands   @ file   ⏎ send   ⇧⏎ or ^j new line"
 
 
@@ -117,6 +119,10 @@ class Composer(TextArea):
         else:
             self.post_message(self.Away())
 
+    def translate(self) -> None:
+        """Say what can be typed in the language that the interface has by now."""
+        self.placeholder = t(PLACEHOLDER)
+
     def put(self, text: str) -> None:
         """Replace the text and go to its end."""
         self.text = typed(text)
@@ -140,18 +146,24 @@ class Hints(Static):
     """The commands that the text in the composer may become."""
 
     def sync(self, text: str) -> None:
-        """Show up to nine, or nothing."""
+        """Show as many as leave room for the rest of the screen, or nothing."""
         found = matching(text)
         self.display = bool(found)
-        if found:
-            width = max(len(command.usage) for command in found)
-            rows = [
-                Content.assemble(
-                    (command.usage.ljust(width + 2), "$primary"), (t(command.help), "$text-muted")
-                )
-                for command in found
-            ]
-            self.update(Content("\n").join(rows))
+        if not found:
+            return
+        room = min(MOST_HINTS, max(2, self.app.size.height - ROWS_BESIDE_HINTS))
+        shown = found if len(found) <= room else found[: room - 1]
+        width = max(len(command.usage) for command in found)
+        rows = [
+            Content.assemble(
+                (command.usage.ljust(width + 2), "$primary"), (t(command.help), "$text-muted")
+            )
+            for command in shown
+        ]
+        if left := len(found) - len(shown):
+            more = t("… and {count} more: type on, or /help", count=left)
+            rows.append(Content.styled(more, "$text-muted"))
+        self.update(Content("\n").join(rows))
 
 
 class QueueChip(Static):
