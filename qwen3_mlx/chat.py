@@ -191,7 +191,7 @@ class _ChatRun(ToolRun):
         self._chat = chat
 
     def __iter__(self) -> Iterator[Event]:
-        for event in self._events:
+        for event in super().__iter__():
             if isinstance(event, Done):
                 self._chat._take(self.messages, self._tools)
             yield event
@@ -226,7 +226,8 @@ class ThoughtMemory:
     def restore(self, messages: Sequence[Message]) -> list[Message]:
         """The messages, with the thoughts of calls that came back without any.
 
-        A call that comes with its thought is remembered.
+        A thought that comes from outside is not remembered: who made up the ids of its calls may
+        have made up the same ones as somebody else.
         """
         return [self._restored(message) for message in messages]
 
@@ -234,12 +235,10 @@ class ThoughtMemory:
         calls = message.get("tool_calls") if isinstance(message, Mapping) else None
         if not isinstance(calls, Sequence):
             return message  # whatever is wrong with it is told where messages are checked
+        if any(message.get(name) for name in REASONING):
+            return message
         found = (call.get("id") for call in calls if isinstance(call, Mapping))
         ids = [each for each in found if isinstance(each, str)]
-        thought = next((message[name] for name in REASONING if message.get(name)), None)
-        if isinstance(thought, str):
-            self.remember(ids, thought)
-            return message
         with self._lock:
             known = next((self._thoughts[each] for each in ids if each in self._thoughts), "")
         return {**message, "reasoning_content": known} if known else message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 __all__ = ["Mailbox"]
@@ -13,7 +14,7 @@ _Item = TypeVar("_Item")
 
 
 class Mailbox(Generic[_Item]):
-    """First in, first out, for one reader.
+    """First in, first out; of several readers, each gets what no other has.
 
     >>> box = Mailbox()
     >>> box.put(1)
@@ -23,13 +24,12 @@ class Mailbox(Generic[_Item]):
 
     def __init__(self) -> None:
         self._items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._wake: Callable[[], object] | None = None
+        self._wakes: set[Callable[[], object]] = set()  # of coroutines that wait
 
     def put(self, item: _Item) -> None:
         """Add an item; from any thread, never waits."""
         self._items.put(item)
-        wake = self._wake  # looked at once: the reader may stop waiting in the meantime
-        if wake is not None:
+        for wake in tuple(self._wakes):
             with suppress(RuntimeError):  # the reader's event loop is closed: nobody waits
                 wake()
 
@@ -42,7 +42,8 @@ class Mailbox(Generic[_Item]):
         import asyncio
 
         came, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(came.set)
+        wake = partial(loop.call_soon_threadsafe, came.set)
+        self._wakes.add(wake)
         try:
             while True:
                 came.clear()
@@ -51,4 +52,4 @@ class Mailbox(Generic[_Item]):
                 except queue.Empty:
                     await came.wait()
         finally:
-            self._wake = None
+            self._wakes.discard(wake)

@@ -31,7 +31,7 @@ class Reading:
         self._last_event: Done | Failed | None = None
         self._ending = threading.Lock()  # of the next two, which reader and writer both touch
         self._over = False
-        self._when_done: Callable[[], None] = lambda: None
+        self._when_done: list[Callable[[], None]] = []
 
     @property
     def _ended(self) -> bool:
@@ -75,7 +75,9 @@ class Reading:
         done
         """
         with self._ending:
-            over, self._when_done = self._over, function
+            over = self._over
+            if not over:
+                self._when_done.append(function)
         if over:
             function()
 
@@ -108,17 +110,19 @@ class Reading:
     def _finish(self) -> None:
         """Called by the writer, after the last event."""
         with self._ending:
-            self._over, function = True, self._when_done
-        try:
-            function()
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # also a sys.exit(): the thread is not this function's to end
-            _log.exception("what was to be called at the end of an answer failed")
+            self._over, functions = True, self._when_done
+        for function in functions:
+            try:
+                function()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # also a sys.exit(): the thread is not this function's to end
+                _log.exception("what was to be called at the end of an answer failed")
 
     def _kept(self, event: Event) -> Event:
         if isinstance(event, Done | Failed):
             self._last_event = event
+            self._events.put(event)  # for another reader, who waits for the next one too
         return event
 
     def _outcome(self) -> Reply:

@@ -71,7 +71,7 @@ class PrefixStore:
         """The cache of exactly these ids; on the engine thread.
 
         Raises:
-            SavedPrefixError: the file is damaged or foreign. It has been removed.
+            SavedPrefixError: the file cannot be read, or is damaged or foreign and was removed.
         """
         path = self._path(ids)
         try:
@@ -79,7 +79,12 @@ class PrefixStore:
                 layers = self._parse(file, ids)
             with contextlib.suppress(OSError):  # of somebody else, or on a disk that only reads
                 os.utime(path)  # used now: others go first
-        except (OSError, ValueError, KeyError, TypeError, SavedPrefixError) as error:
+        except OSError as error:  # perhaps of this moment or this user only
+            raise SavedPrefixError(
+                f"a saved prefix of {len(ids):,} tokens could not be read "
+                f"({error.strerror or error}); the text is read again"
+            ) from error
+        except (ValueError, KeyError, TypeError, SavedPrefixError) as error:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise SavedPrefixError(

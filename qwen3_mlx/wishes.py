@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -62,8 +63,8 @@ def room(
     context: int, prompt_tokens: int, max_tokens: int | None, recommended: int, turns: int
 ) -> int:
     """How many tokens may follow the prompt."""
-    if max_tokens is not None and max_tokens < 1:
-        raise OptionError(f"max_tokens is {max_tokens}, and must be at least 1")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise OptionError(f"max_tokens is {max_tokens!r}, and must be a whole number from 1 on")
     left = context - prompt_tokens
     if left < 1:
         hint = ', or let old turns go with overflow="drop-oldest"' if turns > 1 else ""
@@ -88,15 +89,16 @@ def deadline(timeout: float | None) -> float | None:
     """The time.monotonic() at which so many seconds are over."""
     if timeout is None:
         return None
-    if timeout <= 0:
+    if not timeout > 0:  # nor is "not a number"
         raise OptionError(f"timeout is {timeout:g} seconds, and must be above 0")
-    return time.monotonic() + timeout
+    # No lock can wait for longer than that, which is centuries.
+    return None if timeout > threading.TIMEOUT_MAX / 2 else time.monotonic() + timeout
 
 
 def logprobs(asked: int | None) -> int | None:
     """How many of the likeliest tokens to tell; as many as OpenAI's interface allows."""
-    if asked is not None and not 0 <= asked <= 20:
-        raise OptionError(f"logprobs is {asked}, and must be from 0 to 20")
+    if asked is not None and (not isinstance(asked, int) or not 0 <= asked <= 20):
+        raise OptionError(f"logprobs is {asked!r}, and must be a whole number from 0 to 20")
     return asked
 
 

@@ -16,6 +16,7 @@ from script import scripted
 
 import qwen3_mlx
 from qwen3_mlx import OptionError, PromptError, Qwen3, TextDelta
+from qwen3_mlx.events import Done
 from qwen3_mlx.mailbox import Mailbox
 from qwen3_mlx.reading import Reading
 from qwen3_mlx.testing import Answer, FakeModel
@@ -174,42 +175,60 @@ def test_scripted_models_can_all_of_it() -> None:
 
 
 class EndsMeanwhile(Reading):
-    """The writer ends the answer at the very moment at which a reader says what to call then."""
+    """The writer ends the answer at the very moment at which a reader looks whether it is over."""
 
     writer: threading.Thread | None = None
+    _is_over = False
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "_when_done" and self.writer is not None:
-            self.writer.start()
-            self.writer.join(0.2)  # as far as it gets
+    @property
+    def _over(self) -> bool:
+        over, writer, self.writer = self._is_over, self.writer, None
+        if writer is not None:
+            writer.start()
+            writer.join(0.2)  # as far as it gets
+        return over
+
+    @_over.setter
+    def _over(self, over: bool) -> None:
+        self._is_over = over
 
 
 def test_the_end_is_told_once_even_if_it_comes_at_that_moment() -> None:
     """Told twice, `ask_many` would look for an answer that it has taken already."""
     reading, told = EndsMeanwhile(), list[int]()
-    reading.writer = threading.Thread(target=reading._finish)
+    writer = reading.writer = threading.Thread(target=reading._finish)
     reading.when_done(lambda: told.append(1))
-    reading.writer.join()
+    writer.join()
     assert told == [1]
 
 
-class LeavesMeanwhile(Mailbox[int]):
-    """The reader stops waiting between two looks of the writer."""
+def test_several_may_wait_for_one_answer() -> None:
+    reading, told = Reading(), list[object]()
+    for number in range(2):
+        reading.when_done(lambda number=number: told.append(number))  # type: ignore[misc]
+    readers = [threading.Thread(target=lambda: told.append(reading.result())) for _ in range(2)]
+    for thread in readers:
+        thread.start()
 
-    looks = 0
+    async def also() -> None:
+        results = [asyncio.create_task(reading.aresult()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        reading._events.put(TextDelta("hi", 1))
+        reading._events.put(Done(reply))
+        reading._finish()
+        told.extend(await asyncio.wait_for(asyncio.gather(*results), 10))
 
-    @property
-    def _wake(self) -> Any:
-        self.looks += 1
-        return (lambda: None) if self.looks == 1 else None
-
-    @_wake.setter
-    def _wake(self, value: object) -> None:
-        pass
+    reply = FakeModel(["hi"]).ask("?")
+    asyncio.run(also())
+    for thread in readers:
+        thread.join(10)
+    assert [each for each in told if isinstance(each, int)] == [0, 1]
+    assert [each for each in told if not isinstance(each, int)] == [reply] * 4
 
 
-def test_a_reader_may_stop_waiting_while_something_is_put() -> None:
-    box = LeavesMeanwhile()
+def test_who_waits_may_stop_while_something_is_put() -> None:
+    box = Mailbox[int]()
+    box._wakes |= {box._wakes.clear, lambda: box._wakes.clear()}
     box.put(1)
     assert box.get() == 1
+    assert not box._wakes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -113,6 +114,26 @@ def test_a_damaged_file_is_refused_and_the_text_read_again(
     assert "could not be used and was removed" in reply.notices[0]
     assert word in reply.notices[0]
     assert files() == []
+
+
+def test_a_file_that_cannot_be_read_now_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ask(folder)
+    with qwen3_mlx.load(str(folder)) as model:
+        model.save_prefix(system=SYSTEM)
+
+    def too_many(*_: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrefixStore, "_parse", too_many)
+        reply = ask(folder)
+
+    assert reply.text == plain.text
+    assert "could not be read (Too many open files); the text is read again" in reply.notices[0]
+    assert len(files()) == 1
+    assert ask(folder).usage.cached_tokens > 0
 
 
 def test_a_foreign_file_under_our_name_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -456,3 +456,11 @@ def tiny() -> Iterator[Qwen3]:
         pytest.skip("tiny is not part of this checkout")
     with qwen3_mlx.load("tiny") as model:
         yield model
+
+
+def test_what_was_known_is_never_more_than_the_prompt(always: Qwen3) -> None:
+    """The end of a thought that is not wanted is forced, and is known too the second time."""
+    for _ in range(2):
+        reply = always.ask("hello", thinking_budget=0, max_tokens=3)
+    assert 0 < reply.usage.cached_tokens <= reply.usage.prompt_tokens
+    assert reply.timing.prefill_tokens_per_second > 0

@@ -147,6 +147,11 @@ class Batch:
         if self._speculation is not None:
             self._speculation.begin()
 
+    def interrupted(self) -> None:
+        """Something else was computed since the last step: its time says nothing of a step's."""
+        if self._speculation is not None:
+            self._speculation.interrupted()
+
     def cache(self, row: int) -> KVCache:
         """The keys and values of one row; of the only row, the cache itself."""
         assert self._kv is not None
@@ -197,7 +202,9 @@ class Batch:
         drawn = self._drawn
         guesses = self._speculation if len(self.requests) == 1 else None
         if guesses is not None:
-            self._verified = guesses.verify(self.requests[0], self._kv, drawn, self._sampler)
+            self._verified = guesses.verify(
+                self.requests[0], self._kv, drawn, self._sampler, self._penalties
+            )
             if self._verified is not None:
                 return [self._verified.tokens]
         if any(each.left > 1 for each in self.requests):
@@ -219,7 +226,7 @@ class Batch:
         verified, self._verified = self._verified, None
         if verified is not None:
             assert self._kv is not None
-            self._drawn = verified.cut(counts[0], self._kv, self.requests[0])
+            self._drawn = verified.cut(counts[0], self._kv, self.requests[0], self._penalties)
         self._draw()
 
     def _draw(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from traceback import clear_frames
 from typing import TypeVar
 
 import mlx.core as mx
@@ -253,6 +254,7 @@ class Engine:
             reading = self._readings[0]
             known = reading.kv.length
             first = reading.advance()
+            self._batch.interrupted()
             left -= reading.kv.length - known
             told = not reading.begins or self._tell(reading.request, reading.kv.length)
             if first is not None or not told:
@@ -358,6 +360,7 @@ class Engine:
     def _fail_all(self, error: Exception) -> None:
         """Something went wrong: end all that had begun, and start afresh."""
         _log.error("the engine met a fault", exc_info=error)
+        clear_frames(error.__traceback__)  # who keeps the error must not keep the weights
         fault = EngineError(f"the engine met a fault and was restarted: {error}")
         fault.__cause__ = error
         self._start_afresh()

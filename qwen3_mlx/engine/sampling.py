@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 
 import mlx.core as mx
 
@@ -202,6 +203,19 @@ class Penalties:
         A history of one row also takes several tokens at once. `times=-1` takes tokens back.
         """
         self.counts = self.counts.at[self._rows, tokens].add(times)
+
+    def along(self, tokens: Sequence[int]) -> Penalties:
+        """Of a history of one row: what it is behind the first, second, ... of these tokens.
+
+        The first has been counted already, as the token that was drawn last.
+        """
+        made, rows = copy(self), len(tokens)
+        pairs = [(row, token) for row in range(rows) for token in tokens[1 : row + 1]]
+        made.counts = mx.repeat(self.counts, rows, axis=0)
+        if pairs:
+            at, ids = (mx.array(list(each)) for each in zip(*pairs, strict=True))
+            made.counts = made.counts.at[at, ids].add(1)
+        return made
 
     @classmethod
     def combine(cls, rules: Sequence[DrawRule], histories: Sequence[Penalties]) -> Penalties:

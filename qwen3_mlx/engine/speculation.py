@@ -28,7 +28,7 @@ import mlx.core as mx
 
 from qwen3_mlx.engine.kv import KVCache
 from qwen3_mlx.engine.request import Request
-from qwen3_mlx.engine.sampling import Sampler
+from qwen3_mlx.engine.sampling import Penalties, Sampler
 from qwen3_mlx.model.qwen3 import Qwen3Model
 
 __all__ = ["Gain", "Lookup", "Speculation", "Verified"]
@@ -133,9 +133,13 @@ class Verified:
     next: list[int]
     numbers: list[float]
 
-    def cut(self, heard: int, kv: KVCache, request: Request) -> mx.array:
+    def cut(
+        self, heard: int, kv: KVCache, request: Request, penalties: Penalties | None
+    ) -> mx.array:
         """Forget all behind the first so many tokens; the draw that comes next, (1,)."""
         kv.trim(self.start + heard)
+        if penalties is not None:
+            penalties.count(mx.array(self.next[:heard]))
         request.give_back(self.numbers[heard:])
         request.stats.guessed += heard - 1
         return mx.array(self.next[heard - 1 : heard])
@@ -162,24 +166,35 @@ class Speculation:
         """The batch has changed: another text is alone, or this one is again."""
         self._lookup, self._kind, self._length = None, "", _LEAST
 
+    def interrupted(self) -> None:
+        """The time since the last step was not that step's alone."""
+        self._kind = ""
+
     def verify(
-        self, request: Request, kv: KVCache, drawn: mx.array, sampler: Sampler
+        self,
+        request: Request,
+        kv: KVCache,
+        drawn: mx.array,
+        sampler: Sampler,
+        penalties: Penalties | None,
     ) -> Verified | None:
         """Guess, and read the guess; None where there is none, or its first token is wrong.
 
         Args:
             drawn: the token (1,) that comes next, perhaps still being computed. `kv` has all
                 that the listener has heard.
+            penalties: with a history that has `drawn` too.
         """
         guess = self._guess(request)
         if not guess:
             return None
         first: int = drawn.item()  # type: ignore[assignment]
         if first != guess[0]:
-            self._kind = "missed"
+            # Behind another guess nothing is under way that had to be waited for.
+            self._kind = "missed" if self._kind == "plain" else ""
             return None
         began = time.perf_counter()
-        verified = self._read(guess, request, kv, sampler)
+        verified = self._read(guess, request, kv, sampler, penalties)
         count = len(verified.tokens)
         self.gain.guessed(count, time.perf_counter() - began)
         self._length = min(_MOST, self._length + 2) if count == len(guess) else max(_LEAST, count)
@@ -199,8 +214,8 @@ class Speculation:
         count = min(self._length, request.left - 1)
         if count < 2 or not self.gain.pays:
             return []
-        if request.rule.penalises or request.logprobs is not None or request.restricted:
-            return []  # a draw hangs on more than logits, rule and random number
+        if request.logprobs is not None or request.restricted:
+            return []  # a draw gives more than a token, or hangs on those before it
         if self._lookup is None:
             self._lookup = Lookup([*request.prompt[-_MOST_OF_PROMPT:], *request.said])
         else:
@@ -208,9 +223,18 @@ class Speculation:
         self._known = len(request.said)
         return self._lookup.after(count)
 
-    def _read(self, guess: list[int], request: Request, kv: KVCache, sampler: Sampler) -> Verified:
+    def _read(
+        self,
+        guess: list[int],
+        request: Request,
+        kv: KVCache,
+        sampler: Sampler,
+        penalties: Penalties | None,
+    ) -> Verified:
         start = kv.length
         logits = self._model.logits(self._model.hidden(mx.array([guess]), kv))[0, :, : self._vocab]
+        if penalties is not None:
+            logits = penalties.along(guess).apply(logits)
         numbers = [] if sampler.greedy else [request.uniform() for _ in guess]
         draws: list[int] = sampler.draw(logits, numbers).tolist()  # type: ignore[assignment]
         count = 1

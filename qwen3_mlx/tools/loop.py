@@ -105,7 +105,13 @@ class ToolRun:
         self._events = self._run()
 
     def __iter__(self) -> Iterator[Event]:
-        return self._events
+        """The events from here on. Whoever stops listening before the end cancels."""
+        try:
+            while (event := next(self._events, None)) is not None:
+                yield event
+        finally:
+            if self._result is None:
+                self.cancel()
 
     def cancel(self) -> None:
         """End within one token; a tool that runs is not waited for.

@@ -109,7 +109,9 @@ class WarmModel(Asking):
                 generation = WarmGeneration(stream, longest, self.thoughts.remember)
                 self._watch(generation)
                 return generation
-        return self._here("the agent does not answer").stream(prompt, **wishes)
+        here = self._here("the agent does not answer").stream(prompt, **wishes)
+        self._watch(here)
+        return here
 
     def prepare(
         self,

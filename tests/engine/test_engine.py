@@ -161,12 +161,15 @@ def test_a_fault_fails_its_requests_and_the_engine_goes_on(
         monkeypatch.setattr(batch, "_draw", broken)
 
     expected, listener = alone(engine, 1), Recorder({3: break_it})
+    held = weakref.ref(engine._batch)
 
     engine.submit(request_for(1, listener))
     end = listener.end()
     monkeypatch.undo()
 
     assert isinstance(end, EngineError)
+    gc.collect()
+    assert held() is None  # who keeps the error keeps no weights, keys or values
     assert "no device" in str(end)
     assert alone(engine, 1) == expected
 

@@ -109,6 +109,21 @@ def test_the_largest_uniform_stays_within_the_support() -> None:
     assert Sampler([rule], 1000).draw(logits, [0.0]).item() == 0
 
 
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5)))
+def test_penalties_along_a_guess_are_those_of_each_token(guess: list[int], said: list[int]) -> None:
+    rule = DrawRule(repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.25)
+    penalties = Penalties([rule], [[1, 1, 4]], 6)
+    for token in [*said, guess[0]]:
+        penalties.count(mx.array([token]))
+    logits = mx.random.normal((len(guess), 6), key=mx.random.key(len(said)))
+    together = penalties.along(guess).apply(logits)
+
+    for row, token in enumerate(guess):
+        if row:
+            penalties.count(mx.array([token]))
+        assert mx.array_equal(together[row], penalties.apply(logits[row : row + 1])[0])
+
+
 def test_penalties_as_written_out() -> None:
     rule = DrawRule(repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.25)
     penalties = Penalties([rule], [[1, 1, 4]], 6)

@@ -221,6 +221,16 @@ def test_cancel_during_a_tool() -> None:
     assert "cancelled" in result.results[0].content
 
 
+def test_who_stops_listening_cancels() -> None:
+    model = FakeModel([Answer("one two three four", pause_after=1)])
+    chat = Chat(model)
+    run = chat.start_run("?", [])
+    for _ in run:
+        break
+    assert run.result().stopped_by == "cancelled"
+    assert chat.messages[-1]["content"] != "one two three four"
+
+
 def test_after_a_cancel_no_other_call_is_carried_out() -> None:
     """Not the second of two, and not the one that somebody was asked about meanwhile."""
     made: list[int] = []

@@ -53,6 +53,16 @@ def test_threads_that_need_it_load_it_once(loads: list[str]) -> None:
     assert loads == ["tiny"]
 
 
+def test_cancel_reaches_an_answer_that_is_given_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the agent is gone."""
+    monkeypatch.setattr(api, "load", lambda name, **_: FakeModel([Answer("a b c", pause_after=1)]))
+    model = WarmModel("tiny", {}, FakeModel([]).info)
+    model._here("for this test")
+    answer = model.stream("?")
+    model.cancel()
+    assert answer.result().finish_reason == "cancelled"
+
+
 def test_a_name_that_no_model_has_loads_none(loads: list[str]) -> None:
     model = WarmModel("tiny", {}, FakeModel([]).info)
     assert not hasattr(model, "no_such_name")
