@@ -103,7 +103,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         help="with --jsonl: write to OUT, and go on where an earlier run ended",
     )  # fmt: skip
     group.add_argument(
-        "--parallel", type=int, metavar="N", default=4,
+        "--parallel", type=int, metavar="N",
         help="with --jsonl: questions that are answered at once (default: 4)",
     )  # fmt: skip
     group.add_argument(
@@ -119,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         return run_many(args, wishes(args))
     if args.resume is not None:
         raise OptionError("--resume is for --jsonl: add it, or write to a file with > OUT")
+    if args.parallel is not None:
+        raise OptionError("--parallel is for --jsonl: there is one question to answer here")
     if args.copy or args.paste:
         from qwen3_mlx_app import clipboard
 
@@ -137,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
         reply, interrupted = _listen(Answer(asker, prompt, asked), streams=not args.json)
     if args.json:
         print(json.dumps(as_json(reply), ensure_ascii=False, indent=2), flush=True)
+    elif not interrupted and (said := _cut_short(reply)):
+        note(said)
     if args.copy and not interrupted and reply["fits"] is not False:
         clipboard.copy(reply["text"])
     if args.model:
@@ -179,6 +183,19 @@ def as_json(reply: Mapping[str, Any]) -> dict[str, Any]:
     return shown | {"memory": {"peak_bytes": reply["peak_bytes"]}}
 
 
+def _cut_short(reply: Mapping[str, Any]) -> str:
+    """What a script would not see in the text alone: that it is not all, or that it is none."""
+    usage = reply["usage"]
+    said = f"{usage['thinking_tokens'] + usage['answer_tokens']:,} tokens"
+    if reply["finish_reason"] == "length":
+        return f"the answer was cut after {said}: --max-tokens, or the context, allows no more"
+    if reply["finish_reason"] == "timeout":
+        return f"the answer was cut after {said}: --timeout was over"
+    if not reply["text"].strip():
+        return f"the answer is empty: the model ended it after {said} of a thought"
+    return ""
+
+
 def _tell_plan(asker: Asker) -> None:
     if asker.model.plan is not None:
         from qwen3_mlx_app.fit_report import plan_lines
@@ -192,7 +209,7 @@ def _grammar(text: str) -> dict[str, str]:
     from qwen3_mlx.grammar.grammar import Grammar
     from qwen3_mlx_app import reading
 
-    source = text if text.lstrip().startswith("{") else reading.file(text)
+    source = text if text.lstrip().startswith(("{", "[")) else reading.file(text)
     try:
         schema = json.loads(source)
     except ValueError as error:
@@ -254,7 +271,14 @@ class _Printer:
             case "ThinkingDone" if self._thought:
                 sys.stderr.write("\n\n")
             case "Notice":
+                self._end_shown_line()
                 note(event["text"])
+
+    def _end_shown_line(self) -> None:
+        """On a terminal a note begins a line of its own; in a file the answer is left alone."""
+        if self._streams and not self._ends_line and sys.stdout.isatty() and sys.stderr.isatty():
+            sys.stderr.write("\n")
+            self._ends_line = True
 
     def end(self) -> None:
         if self._streams and not self._ends_line:
@@ -277,7 +301,8 @@ def _prompt(args: argparse.Namespace) -> str:
 
         parts.append(clipboard.paste())
     if args.file:
-        parts += [reading.file(path) for path in args.file]
+        hint = "; a question comes before -f" if len(args.file) > 1 and not args.prompt else ""
+        parts += [reading.file(path, hint) for path in args.file]
     elif not args.paste and not sys.stdin.isatty():
         parts.append(reading.decoded(sys.stdin.buffer.read(), "standard input"))
     prompt = "\n\n".join(part for part in parts if part.strip())

@@ -51,10 +51,10 @@ def from_lines(words: str, lines: Iterable[bytes], wishes: Mapping[str, Any]) ->
     >>> [each.prompt for each in from_lines("Say:", [b"one\\n", b'{"prompt": "two"}'], {})]
     ['Say:\\n\\none', 'Say:\\n\\ntwo']
     """
-    filled = (line for line in lines if line.strip())
-    for number, line in enumerate(filled, 1):
+    filled = ((place, line) for place, line in enumerate(lines, 1) if line.strip())
+    for number, (place, line) in enumerate(filled, 1):
         try:
-            yield _from_line(number, words, line, wishes)
+            yield _from_line(number, place, words, line, wishes)
         except PromptError as error:
             yield Input(number, _joined(words, line.decode(errors="replace")), error=str(error))
 
@@ -83,8 +83,11 @@ def stdin_lines() -> tuple[Iterable[bytes], int | None]:
     return lines, sum(bool(line.strip()) for line in lines)
 
 
-def _from_line(number: int, words: str, line: bytes, wishes: Mapping[str, Any]) -> Input:
-    text = reading.decoded(line, f"line {number}").strip()
+def _from_line(
+    number: int, place: int, words: str, line: bytes, wishes: Mapping[str, Any]
+) -> Input:
+    """The question of one line; `place` counts blank lines too, as editors do."""
+    text = reading.decoded(line, f"line {place}").strip()
     if not text.startswith(("{", '"')):
         return Input(number, _joined(words, text), wishes)
     try:
@@ -92,19 +95,19 @@ def _from_line(number: int, words: str, line: bytes, wishes: Mapping[str, Any]) 
     except (ValueError, RecursionError) as error:
         if text.startswith('"'):
             return Input(number, _joined(words, text), wishes)  # a quotation
-        raise PromptError(f"line {number} begins as an object and is not JSON: {error}") from error
+        raise PromptError(f"line {place} begins as an object and is not JSON: {error}") from error
     if isinstance(value, str):
         return Input(number, _joined(words, value), wishes)
-    return _from_object(number, words, value, wishes)
+    return _from_object(number, place, words, value, wishes)
 
 
 def _from_object(
-    number: int, words: str, value: dict[str, Any], wishes: Mapping[str, Any]
+    number: int, place: int, words: str, value: dict[str, Any], wishes: Mapping[str, Any]
 ) -> Input:
     unknown = next((name for name in value if name not in _KNOWN), None)
     if unknown is not None:
         raise PromptError(
-            f"line {number} has {unknown!r}, and may have: {', '.join(sorted(_KNOWN))}"
+            f"line {place} has {unknown!r}, and may have: {', '.join(sorted(_KNOWN))}"
         )
     own = {name: value[name] for name in _WISHES if value.get(name) is not None}
     about = {"id": value["id"]} if "id" in value else {}
@@ -114,7 +117,7 @@ def _from_object(
     if prompt is None and isinstance(messages, list) and not words:
         return Input(number, messages, {**wishes, **own}, about)
     raise PromptError(
-        f'line {number} needs "prompt", a text, or "messages", a list (and no words of the '
+        f'line {place} needs "prompt", a text, or "messages", a list (and no words of the '
         "command line before it)"
     )
 

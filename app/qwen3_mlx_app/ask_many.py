@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["run_many"]
 
 _Line = dict[str, Any]
+_PARALLEL = 4
 
 
 class _Cancelled(Exception):
@@ -48,7 +49,7 @@ def run_many(args: argparse.Namespace, wishes: Mapping[str, Any]) -> int:
         done = _skip(journal, inputs, model, args.resume)
         progress = _Progress(done, total, quiet=args.quiet)
         with Asker(name, options.memory(args), agent=args.agent) as asker:
-            unusable = _run(asker, inputs, args.parallel, model, journal, progress)
+            unusable = _run(asker, inputs, args.parallel or _PARALLEL, model, journal, progress)
     finally:
         if journal is not None:
             journal.close()
@@ -61,7 +62,7 @@ def _check(args: argparse.Namespace) -> None:
     for flag in ("json", "copy", "paste", "verbose", "save-prefix"):
         if getattr(args, flag.replace("-", "_")):
             raise OptionError(f"--{flag} is for one question: leave it out, or --jsonl")
-    if args.parallel < 1:
+    if args.parallel is not None and args.parallel < 1:
         raise OptionError(f"--parallel is {args.parallel}, and must be at least 1")
 
 
@@ -238,7 +239,7 @@ class _Progress:
         text = f"{self._done:,}" + ("" if self._total is None else f" of {self._total:,}")
         text += f" answered, {rate * 60:,.0f} a minute"
         if self._total is not None and rate:
-            text += f", {(self._total - self._done) / rate / 60:,.0f} minutes left"
+            text += f", {(self._total - self._done) / rate / 60:,.0f} min left"
         return text
 
     def _say(self, text: str, end: str) -> None:

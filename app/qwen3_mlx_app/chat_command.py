@@ -99,15 +99,20 @@ def run(args: argparse.Namespace, load: Loader | None = None) -> int:
         return _serve(args)
     plain = args.plain or not _on_screen()
     name, hint = _model_name(args)
+    # A script that reads a pipe gets the same answers everywhere.
+    script = plain and not args.plain
+    settings, problems = (Settings(), []) if script else read_settings(_settings_path())
+    for problem in problems:
+        print(f"qwen3-mlx: not used: {problem}", file=sys.stderr)
     if load is None:
         _find(name)
-        wishes = {} if plain else read_settings(_settings_path())[0].memory()
-        load = _loader(name, wishes | _memory_flags(args), remember=bool(args.model))
+        wishes = settings.memory() | _memory_flags(args)
+        load = _loader(name, wishes, remember=bool(args.model))
     if plain:
-        if args.plain:  # a script that reads a pipe gets the same words everywhere
-            language.use(read_settings(_settings_path())[0].language)
-        return _run_plain(_session(args, load, Settings(), tools), hint)
-    return _run_screen(args, load, name, hint, tools)
+        if args.plain:
+            language.use(settings.language)
+        return _run_plain(_session(args, load, settings, tools), hint)
+    return _run_screen(args, load, name, hint, settings, tools)
 
 
 def _tools(args: argparse.Namespace) -> tuple[Tool, ...]:
@@ -156,16 +161,17 @@ def _run_plain(session: Session, hint: str) -> int:
 
 
 def _run_screen(
-    args: argparse.Namespace, load: Loader, name: str, hint: str, tools: tuple[Tool, ...]
+    args: argparse.Namespace,
+    load: Loader,
+    name: str,
+    hint: str,
+    settings: Settings,
+    tools: tuple[Tool, ...],
 ) -> int:
     """The app. What is written to file descriptor 2 meanwhile goes to a log."""
     from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
-    path = _settings_path()
-    settings, problems = read_settings(path)
     language.use(settings.language)
-    for problem in problems:
-        print(f"qwen3-mlx: not used: {problem}", file=sys.stderr)
     log = log_path()
     gc.disable()  # a sixth of the start is spent on looking for garbage that is not there
     with stderr_to(log):
@@ -182,7 +188,7 @@ def _run_screen(
                     name, {**memory, **_memory_flags(args)}, remember=True
                 ),
                 settings,
-                path,
+                _settings_path(),
                 name,
             ),
         )
@@ -207,15 +213,17 @@ def _session(
     args: argparse.Namespace, load: Loader, settings: Settings, tools: tuple[Tool, ...]
 ) -> Session:
     """The flags of the command line come before the settings."""
+    if args.max_tokens is not None and args.max_tokens < 1:
+        raise OptionError(f"--max-tokens is {args.max_tokens}, and must be at least 1")
     from qwen3_mlx_app.tui.session import ChatOptions, Session
     from qwen3_mlx_app.tui.state import VIEWS
 
     flags = options.sampling(args)
     chosen = ChatOptions(
-        system=args.system or settings.system or None,
+        system=(settings.system if args.system is None else args.system) or None,
         thinking=settings.thinking if args.think is None else args.think,
         sampling=settings.sampling() if flags == Sampling() else flags,
-        max_tokens=args.max_tokens or settings.max_tokens or None,
+        max_tokens=args.max_tokens or settings.max_tokens or None,  # 0 in the settings: no bound
         seed=args.seed,
         overflow=args.overflow,
         tools=tools,

@@ -127,10 +127,14 @@ def tokens(text: str) -> int:
     (8192, 32768)
 
     Raises:
-        ValueError: it is none, which argparse turns into a sentence.
+        ArgumentTypeError: it is none.
     """
     number, unit = (text[:-1], 1024) if text[-1:].lower() == "k" else (text, 1)
-    return int(number) * unit
+    try:
+        return int(number) * unit
+    except ValueError:
+        told = f"{text!r} is no number of tokens: write 8192 or 32k"
+        raise argparse.ArgumentTypeError(told) from None
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -140,9 +144,13 @@ def numbers(text: str) -> tuple[int, ...]:
     (16, 128)
 
     Raises:
-        ValueError: one is none, which argparse turns into a sentence.
+        ArgumentTypeError: one is none.
     """
-    return tuple(int(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        told = f"{text!r} must be whole numbers: write 16,128"
+        raise argparse.ArgumentTypeError(told) from None
 
 
 def add_agent(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from qwen3_mlx.errors import PromptError
 __all__ = ["decoded", "file"]
 
 
-def file(path: str) -> str:
-    """The text of a file.
+def file(path: str, hint: str = "") -> str:
+    """The text of a file; `hint` ends the sentence about one that is not there.
 
     Raises:
         PromptError: it cannot be read, or is not UTF-8.
@@ -17,7 +17,8 @@ def file(path: str) -> str:
         with open(path, "rb") as stream:
             return decoded(stream.read(), path)
     except OSError as error:
-        raise PromptError(f"cannot read the prompt file {path}: {error.strerror}") from error
+        told = hint if isinstance(error, FileNotFoundError) else ""
+        raise PromptError(f"cannot read the file {path}: {error.strerror}{told}") from error
 
 
 def decoded(data: bytes, source: str) -> str:

@@ -100,7 +100,14 @@ def arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[st
     unknown = next((name for name in given if name not in hints or name == "return"), None)
     if unknown is not None:
         raise OptionError(f"there is no wish called {unknown!r}")
-    return {name: made(hints[name], value) for name, value in given.items()}
+    return {name: _argument(name, hints[name], value) for name, value in given.items()}
+
+
+def _argument(name: str, hint: Any, value: Any) -> Any:
+    try:
+        return made(hint, value)
+    except OptionError as error:
+        raise OptionError(f"{name}: {error}") from error
 
 
 @lru_cache(maxsize=16)

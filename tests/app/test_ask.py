@@ -14,6 +14,7 @@ from agent_stand import agent
 from checkpoints import write_checkpoint
 
 from qwen3_mlx.engine.speculation import Gain
+from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.cli import main
 
 CLI = [sys.executable, "-m", "qwen3_mlx_app.cli"]
@@ -47,7 +48,29 @@ def test_the_answer_goes_to_stdout(model: str, capsys: pytest.CaptureFixture[str
     assert main(["ask", "-m", model, "--seed", "1", "--max-tokens", "5", "hi"]) == 0
     out, err = capsys.readouterr()
     assert out.endswith("\n")
-    assert err == ""
+    assert err.count("\n") == 1
+    assert "note: the answer was cut after 5 tokens: --max-tokens" in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Answer("1 2", finish_reason="length"), "the answer was cut after 2 tokens: --max-tokens"),
+        (Answer("", finish_reason="timeout"), "cut after 0 tokens: --timeout was over"),
+        (Answer("", thinking="well"), "the answer is empty: the model ended it after"),
+        (Answer("12"), ""),
+    ],
+)
+def test_an_answer_that_is_not_all_says_so(
+    answer: Answer, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with agent(load=lambda tell: FakeModel([answer, answer])):
+        assert main(["ask", "-m", "tiny", "hi"]) == 0
+        err = capsys.readouterr().err
+        assert main(["ask", "-m", "tiny", "--json", "hi"]) == 0
+        assert capsys.readouterr().err == ""
+    assert told in err
+    assert err.count("\n") == bool(told)
 
 
 def test_json_is_one_object(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,13 +147,18 @@ def test_the_last_model_is_the_default(model: str, capsys: pytest.CaptureFixture
     [
         ([], "the prompt is empty"),
         (["   "], "the prompt is empty"),
-        (["-f", "{tmp}/absent.txt"], "cannot read the prompt file"),
+        (["-f", "{tmp}/absent.txt"], "cannot read the file"),
+        (["-f", "{tmp}/latin.txt", "{tmp}/Compare:"], "is not UTF-8 text"),
+        (["-f", "{model}/config.json", "Compare:"], "a question comes before -f"),
+        (["--schema", "{tmp}/absent.json", "hi"], "cannot read the file"),
+        (["--schema", "[1]", "hi"], "--schema is a list, and must be a JSON object"),
+        (["--parallel", "2", "hi"], "--parallel is for --jsonl"),
         (["-f", "{tmp}/latin.txt"], "is not UTF-8 text (byte 1)"),
         (["-m", "{tmp}", "hi"], "no config.json"),
         (["-m", "gpt-5", "hi"], "qwen3-mlx models"),
         (["-m", "", "hi"], "-m is empty"),
         (["-m", "{model}", "--top-p", "7", "hi"], "top_p is 7.0"),
-        (["-m", "{model}", "--max-tokens", "0", "hi"], "at least 1"),
+        (["-m", "{model}", "--max-tokens", "0", "hi"], "from 1 on"),
         (["-m", "{model}", "{long}"], "the context 4,096"),
         (["-m", "{model}", "--raw", "--think", "hi"], "raw prompt"),
     ],
@@ -162,6 +190,21 @@ def test_unknown_flag_values_are_status_2(
         main(["ask", *flag, "hi"])
     assert stop.value.code == 2
     assert "usage: qwen3-mlx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["ask", "--context", "1m"], "'1m' is no number of tokens: write 8192 or 32k"),
+        (["bench", "--prompts", "abc"], "'abc' must be whole numbers: write 16,128"),
+    ],
+)
+def test_numbers_that_are_none(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(flags)
+    assert sentence in capsys.readouterr().err
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,18 +84,21 @@ def test_objects_bring_wishes_and_ids_of_their_own(
         ('{"prompt": 3}', 'needs "prompt", a text'),
         ('{"prompt": "a", "messages": []}', 'needs "prompt", a text'),
         ("{}", 'needs "prompt", a text'),
-        ('{"prompt": "a", "max_tokens": "many"}', "'many' is none of int"),
+        ('{"prompt": "a", "max_tokens": "many"}', "max_tokens: 'many' is none of int"),
     ],
 )
 def test_a_line_that_cannot_be_used_gets_its_line_too(
     line: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipe(monkeypatch, "one", line, "three")
+    pipe(monkeypatch, "one", "", line, "three")
     with agent():
         assert main(["ask", "-m", "tiny", "--jsonl", "-q"]) == 2
     lines = out(capsys)
     assert [line.get("text") for line in lines] == ["ONE", None, "THREE"]
     assert sentence in lines[1]["error"]
+    assert lines[1]["n"] == 2
+    if "max_tokens: " not in sentence:
+        assert "line 3 " in lines[1]["error"]  # blank lines count, as in an editor
 
 
 def test_half_a_character_is_spelled_out(

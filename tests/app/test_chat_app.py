@@ -317,7 +317,7 @@ async def test_the_footer_never_cuts_a_key(width: int) -> None:
         line = str(bar.render())
         assert len(line) <= width
         assert "F1 Help" in line
-        assert ("^q Quit" in line) == (width >= 110)  # what does not fit whole is left out
+        assert ("^e Settings" in line) == (width >= 110)  # what does not fit whole is left out
         assert len(bar.keys()) >= 7
         at = line.index("^t")
         await pilot.click(KeyBar, offset=(at, 0))
@@ -408,6 +408,48 @@ async def test_the_list_of_commands_leaves_room_and_says_how_many_it_leaves_out(
         assert shown(app, "Hints").splitlines()[-1] == f"… and {left} more: type on, or /help"
         assert app.chat.composer.region.bottom <= app.chat.query_one(StatusLine).region.y
         assert app.chat.query_one(StatusLine).region.bottom < size[1]
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 120])
+async def test_the_ways_to_help_and_out_are_always_on_show(width: int) -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(width, 24)) as pilot:
+        await ready(pilot, app)
+        bar = str(app.chat.query_one(KeyBar).render())
+        assert len(bar) <= width
+        assert "⏎ Send" in bar
+        assert "F1 Help" in bar
+        assert "^q Quit" in bar
+        assert ("esc Stop" in bar) == (width == 120)  # there is nothing to stop
+
+
+async def test_ctrl_c_stops_an_answer_and_then_says_how_to_leave() -> None:
+    app = make_app(FakeModel([LONG]))
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot, app)
+        await say(app, "hi")
+        await wait_until(pilot, lambda: app.session.state.generating)
+        await press(app, "ctrl+c")
+        await wait_until(pilot, lambda: not app.session.state.generating)
+        assert app.session.state.turns[-1].finish == "cancelled"
+        await press(app, "ctrl+c")
+        await wait_until(pilot, lambda: bool(app.screen.query(Toast)))
+        assert "^q leaves the chat." in str(app.screen.query(Toast).last().render())
+
+
+async def test_a_command_that_lacks_its_text_and_a_file_that_is_not_there_are_told() -> None:
+    model = FakeModel(["ok"])
+    app = make_app(model)
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot, app)
+        await say(app, "/title")
+        await wait_until(pilot, lambda: bool(app.screen.query(Toast)))
+        assert "/title TEXT  Name this chat" in str(app.screen.query_one(Toast).render())
+        await say(app, "read @./no-such-notes.txt")
+        told = "There is no file ./no-such-notes.txt: its name alone was sent."
+        await wait_until(
+            pilot, lambda: any(told in str(each.render()) for each in app.screen.query(Toast))
+        )
 
 
 async def test_the_palette_has_the_same_commands() -> None:

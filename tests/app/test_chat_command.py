@@ -18,6 +18,7 @@ from qwen3_mlx.testing import FakeModel
 from qwen3_mlx_app import chat_command, clipboard
 from qwen3_mlx_app.tui import language
 from qwen3_mlx_app.tui.screens.turns import copy_to_system
+from qwen3_mlx_app.tui.settings import Settings, write_settings
 from qwen3_mlx_app.tui.stderr import log_path, stderr_to
 
 
@@ -71,6 +72,29 @@ def test_plain_is_in_the_language_of_the_person_and_a_pipe_is_not(
         model = FakeModel(["Hello."])
         assert chat_command.run(parse("-m", "tiny", *flags), load=lambda progress: model) == 0  # noqa: B023
         assert label in capsys.readouterr().out
+
+
+def test_plain_keeps_to_the_settings_and_a_pipe_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = chat_command._settings_path()
+    write_settings(path, Settings(thinking=False, max_tokens=4, system="Be brief."))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("colour = 3\n")
+    asked = []
+    for flags in ["--plain"], ["--plain", "--system", "", "--think"], []:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n"))
+        model = FakeModel(["Hello."])
+        assert chat_command.run(parse("-m", "tiny", *flags), load=lambda progress: model) == 0  # noqa: B023
+        (call,) = model.calls
+        asked.append((call.thinking, call.max_tokens, call.system))
+        assert ("not used: " in capsys.readouterr().err) == bool(flags)
+    assert asked == [(False, 4, "Be brief."), (True, 4, None), (True, None, None)]
+
+
+def test_an_answer_of_no_tokens_is_refused() -> None:
+    with pytest.raises(OptionError, match="--max-tokens is 0"):
+        chat_command.run(parse("-m", "tiny", "--plain", "--max-tokens", "0"))
 
 
 def test_a_terminal_that_knows_few_letters_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,6 +306,23 @@ def test_a_model_without_tools_says_so() -> None:
     assert "note: Qwen3-fake cannot call tools: it answers without them." in lines
 
 
+def test_a_file_that_is_not_there_is_told() -> None:
+    model = FakeModel([Answer("Yes.", timing=TIMING)])
+    _, lines = chat(model, "read @./no-such-notes.txt please")
+    assert "note: There is no file ./no-such-notes.txt: its name alone was sent." in lines
+    assert model.calls[0].prompt.endswith("@./no-such-notes.txt please")
+
+
+def test_a_prompt_is_shown_as_soon_as_the_model_is_there() -> None:
+    _, lines = chat(FakeModel([]), "/prompt hi")
+    assert any("The prompt · " in line for line in lines)
+
+
+def test_a_chat_that_is_not_there_is_not_imported(tmp_path: Path) -> None:
+    _, lines = chat(FakeModel([]), f"/import {tmp_path}/none.json")
+    assert lines[-1].endswith("none.json was not imported: No such file or directory")
+
+
 def test_an_at_sign_with_a_wave_is_only_text() -> None:
     """`~nobody` is the home of no user."""
     model = FakeModel([Answer("Yes.", timing=TIMING)])

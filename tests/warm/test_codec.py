@@ -115,7 +115,7 @@ def test_wishes_become_arguments_of_their_types() -> None:
 @pytest.mark.parametrize(
     ("wishes", "sentence"),
     [
-        ({"max_tokens": "8"}, "'8' is none of int, NoneType"),
+        ({"max_tokens": "8"}, "max_tokens: '8' is none of int, NoneType"),
         ({"seed": 1.5}, "1.5 is none of"),
         ({"thinking": 1}, "1 is none of bool"),
         ({"sampling": {"heat": 1}}, "is none of Sampling"),

@@ -105,7 +105,7 @@ def _metal(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding(
             "metal", "note", "fallback in use: the CPU, since there is no Metal here",
-            "use a Mac for speed; every answer is the same",
+            "use a Mac for speed",
         )  # fmt: skip
     if not metal.in_place:
         yield Finding(

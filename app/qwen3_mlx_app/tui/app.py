@@ -112,6 +112,13 @@ class ChatApp(App[None]):
         if self.use_command_palette and not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(placeholder=t("Search for commands…")))
 
+    def action_help_quit(self) -> None:
+        """^C: stop an answer, as in a shell; at rest, say how to leave."""
+        if self.session.state.generating:
+            self.call_later(self.chat.action_stop)
+        else:
+            self.chat.notify(keymap.say("{quit} leaves the chat."), timeout=4)
+
     def _runner(self, command: Command) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
             self.chat.obey(command)

@@ -125,6 +125,16 @@ def attached(message: str) -> list[Attachment]:
     return [attachment for attachment in found if attachment is not None]
 
 
+def missing_files(message: str) -> list[str]:
+    """What `@` names like a file, and there is none: a slip, where a bare word may be just a sign.
+
+    >>> missing_files("@nobody, look at @./no/such/notes.txt")
+    ['./no/such/notes.txt']
+    """
+    named = (name for name in named_files(message) if set(name) & set("/. "))
+    return [name for name in named if not os.path.exists(os.path.expanduser(name))]
+
+
 def is_long_paste(text: str) -> bool:
     """Whether a paste would fill the composer, and had better be a chip."""
     return len(text) > _PASTE_CHARACTERS or text.count("\n") >= _PASTE_LINES

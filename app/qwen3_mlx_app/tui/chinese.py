@@ -162,7 +162,11 @@ WORDS: dict[str, str] = {
     ),
     "… and {count} more: type on, or /help": "…还有 {count} 个：继续输入，或 /help",
     "/thoughts takes one of: {views}": "/thoughts 可用：{views}",
-    "this needs the full screen: leave out --plain": "此功能需要全屏界面：去掉 --plain",
+    "this needs the full screen: a terminal, without --plain": (
+        "此功能需要全屏界面：在终端中运行，不加 --plain"
+    ),
+    "There is no file {name}: its name alone was sent.": "没有文件 {name}：只发送了它的名字。",
+    "{quit} leaves the chat.": "{quit} 离开对话。",
     # Messages
     "Copied.": "已复制。",
     "Written: {name}": "已写入：{name}",

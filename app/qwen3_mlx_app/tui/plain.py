@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 from qwen3_mlx.errors import Qwen3Error
-from qwen3_mlx_app.tui.attachments import AttachmentError, attached, with_attachments
+from qwen3_mlx_app.tui.attachments import (
+    AttachmentError,
+    attached,
+    missing_files,
+    with_attachments,
+)
 from qwen3_mlx_app.tui.budgets import budget_name
 from qwen3_mlx_app.tui.calls import ToolUse
 from qwen3_mlx_app.tui.commands import COMMANDS, Unknown, parse
@@ -100,6 +105,8 @@ class PlainChat:
         except AttachmentError as error:
             self._note(str(error))
             return
+        for name in missing_files(text):
+            self._note(t("There is no file {name}: its name alone was sent.", name=name))
         self._follow(self.session.send(with_attachments(text, files), thinks))
 
     def _follow(self, turn: Turn | None) -> None:
@@ -261,14 +268,17 @@ class PlainChat:
 
     def show_models(self) -> None:
         """Needs a screen to choose on."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        self._note(t("this needs the full screen: a terminal, without --plain"))
 
     def show_settings(self) -> None:
         """Needs a screen to choose on."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        self._note(t("this needs the full screen: a terminal, without --plain"))
 
     def show_prompt(self, text: str) -> None:
         """What the model reads."""
+        while self.session.worker.model is None and self.state.load_error is None:
+            self.session.worker.wait(0.2)
+            self.session.drain()
         try:
             prompt, tokens = self.session.prompt(text)
         except Qwen3Error as error:
@@ -309,7 +319,8 @@ class PlainChat:
         try:
             self.session.adopt(from_json(Path(os.path.expanduser(name)).read_text("utf-8")))
         except (OSError, UnicodeDecodeError, ChatFileError) as error:
-            self._note(t("{name} was not imported: {why}", name=name, why=error))
+            why = getattr(error, "strerror", None) or error
+            self._note(t("{name} was not imported: {why}", name=name, why=why))
 
     def retry(self) -> None:
         """Answer the last question anew."""
@@ -336,7 +347,7 @@ class PlainChat:
 
     def copy_answer(self) -> None:
         """There is no clipboard behind a pipe."""
-        self._note(t("this needs the full screen: leave out --plain"))
+        self._note(t("this needs the full screen: a terminal, without --plain"))
 
     def quit(self) -> None:
         """End after this line."""

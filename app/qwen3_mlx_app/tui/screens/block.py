@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import TextArea
 
+from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.text import clean
 
 __all__ = ["BlockScreen"]
@@ -28,4 +29,5 @@ class BlockScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         area = TextArea(self._text, read_only=True, soft_wrap=True, id="block")
         area.cursor_blink, area.border_title = False, self._title  # nothing is typed here
+        area.border_subtitle = f"esc {t('Back')}"
         yield area

@@ -11,7 +11,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 
-from qwen3_mlx_app.tui.attachments import AttachmentError, with_attachments
+from qwen3_mlx_app.tui.attachments import AttachmentError, missing_files, with_attachments
 from qwen3_mlx_app.tui.budgets import budget_name, next_budget
 from qwen3_mlx_app.tui.commands import Command, Unknown, parse
 from qwen3_mlx_app.tui.describe import describe
@@ -76,6 +76,7 @@ class ChatScreen(Choices):
         if command.lacks and not argument:
             self.composer.put(f"/{command.name} ")
             self.composer.focus()
+            self.notify(f"{command.usage}  {t(command.help)}", timeout=4)
         else:
             command.run(self, argument)
 
@@ -87,6 +88,10 @@ class ChatScreen(Choices):
             self.notice(str(error))
             self.composer.put(text)
             return
+        for name in missing_files(text):
+            self.notify(
+                t("There is no file {name}: its name alone was sent.", name=name), timeout=6
+            )
         self.pasted.clear()
         self.sync_chips("")
         if self.editing is not None:

@@ -120,7 +120,8 @@ class TurnActions(DrawnChat):
         try:
             saved = from_json(Path(os.path.expanduser(name)).read_text("utf-8"))
         except (OSError, UnicodeDecodeError, ChatFileError) as error:
-            self.notice(t("{name} was not imported: {why}", name=name, why=error))
+            why = getattr(error, "strerror", None) or error
+            self.notice(t("{name} was not imported: {why}", name=name, why=why))
             return
         self._leave_chat()
         self.session.adopt(saved)

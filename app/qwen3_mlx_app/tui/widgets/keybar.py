@@ -16,10 +16,13 @@ from qwen3_mlx_app.tui.language import t
 
 __all__ = ["KeyBar"]
 
+KEPT = ("help", "quit")
+
 
 class KeyBar(Static):
-    """Keys in the given order of actions; on a narrow screen the last ones are left out.
+    """Keys in the given order of actions; on a narrow screen some are left out.
 
+    First those that would do nothing now, then the last ones, and never the way to help and out.
     Textual's own footer cuts a key in the middle where the line ends.
     """
 
@@ -36,7 +39,7 @@ class KeyBar(Static):
 
     def render(self) -> Content:
         """As many entries as fit, closer together if that helps; the palette if room is left."""
-        entries, room = [self._entry(active) for active in self._shown()], self.size.width
+        entries, room = self._fitting(self.size.width), self.size.width
         width = sum(entry.cell_length for entry in entries)
         gap = "  " if width + 2 * len(entries) <= room else " "
         margin = " " if width + len(gap) * len(entries) <= room else ""
@@ -49,6 +52,16 @@ class KeyBar(Static):
         palette = self._palette()
         space = room - line.cell_length - palette.cell_length - 1
         return line + " " * space + palette if space > 1 and self._with_palette else line
+
+    def _fitting(self, room: int) -> list[Content]:
+        """The entries that the line can hold, one space apart."""
+        shown = self._shown()
+        spare = [active for active in shown if active.binding.action not in KEPT]
+        spare.sort(key=lambda active: not active.enabled)
+        entries = {active.binding.action: self._entry(active) for active in shown}
+        while spare and sum(entry.cell_length + 1 for entry in entries.values()) > room + 1:
+            del entries[spare.pop().binding.action]
+        return list(entries.values())
 
     def keys(self) -> list[str]:
         """The actions that are on show, for tests and the curious."""
