@@ -422,6 +422,7 @@ def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept.exists()
     for name in (str(kept), "", ".", "..", "4b", "tiny"):
         assert main(["rm", name, "--yes"]) == 2
+    assert "tiny is a part of the program: there is nothing to delete" in capsys.readouterr().err
     assert kept.exists()
 
 

@@ -65,6 +65,8 @@ def _folders(name: str) -> list[Path]:
         raise ModelNotFoundError(
             f"{name} is in LM Studio's folder, {min(found)}: delete it in LM Studio"
         )
+    if entry is not None and not entry.hub_id:
+        raise ModelNotFoundError(f"{name} is a part of the program: there is nothing to delete")
     made = _conversion(name)
     raise ModelNotFoundError(
         f"no model called {name!r} is in {ours} or {cache}: "
