@@ -142,7 +142,8 @@ def unfinished_downloads() -> Iterator[tuple[str, int, int]]:
 
 def _all_converted() -> Iterator[tuple[str, Path]]:
     for config in sorted(models_dir().glob("*/config.json")):
-        yield config.parent.name, config.parent
+        if not config.parent.name.startswith("."):  # that is one being made
+            yield config.parent.name, config.parent
 
 
 def _all_cached() -> Iterator[tuple[str, Path]]:

@@ -214,7 +214,22 @@ def read_weights(
     quantised and only their scales, and with them the activations, take the type. With a
     pool the experts come from there: MLX reads a tensor only when it is evaluated, so those
     that are left out here are never read.
+
+    Raises:
+        CheckpointError: a tensor is wrong, or the disk fails.
     """
+    try:
+        return _read_weights(parts, dtype, loaded, pool)
+    except (RuntimeError, OSError) as error:  # all that MLX says of a file that cannot be read
+        raise CheckpointError(
+            f"the weights in {parts.checkpoint.path} could not be read ({error}): check the disk, "
+            "then load the model again"
+        ) from error
+
+
+def _read_weights(
+    parts: Weights, dtype: str | None, loaded: Callable[[int], None], pool: ExpertPool | None
+) -> Qwen3Model:
     run = None if dtype is None else _run_dtype(parts, dtype)
     arrays: dict[str, mx.array] = {}
     tensors = parts.checkpoint.tensors

@@ -9,6 +9,8 @@ import mlx.core as mx
 import pytest
 from checkpoints import write_checkpoint
 
+import qwen3_mlx
+from qwen3_mlx import loading
 from qwen3_mlx.checkpoint import Checkpoint, open_checkpoint
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.loading import open_weights, sizes_of
@@ -48,3 +50,17 @@ def test_a_folder_that_changes_while_it_is_opened(
     monkeypatch.setattr("qwen3_mlx.loading.open_checkpoint", opened_and_gone)
     with pytest.raises(CheckpointError, match=r"safetensors was there .* load it again"):
         open_weights(tmp_path / "model")
+
+
+def test_a_disk_that_fails_while_weights_are_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLX reads when a tensor is evaluated, and knows one kind of error."""
+    folder = write_checkpoint(tmp_path / "model", dtype="F32", tokenizer=True)
+
+    def fails(*_: object) -> object:
+        raise RuntimeError("[read] Unable to read from file.")
+
+    monkeypatch.setattr(loading, "build_model", fails)
+    with pytest.raises(CheckpointError, match=r"could not be read .*: check the disk"):
+        qwen3_mlx.load(str(folder))

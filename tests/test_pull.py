@@ -412,6 +412,11 @@ def test_a_closed_folder_of_lm_studio_hides_no_other(
     assert list(hub.local_models()) == list(hub.unfinished_downloads()) == []
 
 
+def test_a_conversion_in_progress_is_no_model(home: Path) -> None:
+    write_checkpoint(hub.models_dir() / ".Qwen3-4B-q4.partial")
+    assert list(hub.local_models()) == []
+
+
 def test_rm(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = write_checkpoint(hub.models_dir() / "other")
     ours = write_checkpoint(hub.models_dir() / "Qwen3-4B-q4")

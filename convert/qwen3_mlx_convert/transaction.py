@@ -57,6 +57,7 @@ class Work:
         if self.facts and self.folder.is_dir():
             return
         _remove(self.folder)
+        os.lseek(self._journal, 0, os.SEEK_SET)  # it has been read to its end
         os.ftruncate(self._journal, 0)
         self.folder.mkdir()
         durable.flush_folder(self.folder.parent, "parent")

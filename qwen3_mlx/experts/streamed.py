@@ -97,7 +97,7 @@ class Shared:
             ExpertReadError: a read failed.
             TimeoutError: the deadline passed first.
         """
-        self._finish_abandoned()
+        self.finish_abandoned()
         reads = [Read(layer, e, bank.destination(s)) for e, s in zip(experts, slots, strict=True)]
         self.counts.reads += len(reads)
         self.counts.useful_bytes += len(reads) * bank.format.nbytes
@@ -152,7 +152,7 @@ class Shared:
 
     def forget(self, number: int) -> None:
         """Wait until nothing is being read into a half, whatever becomes of it."""
-        self._finish_abandoned()  # they may be of a wave, which reads into the halves too
+        self.finish_abandoned()  # they may be of a wave, which reads into the halves too
         guess = self.guesses[number]
         if guess is None:
             return
@@ -168,7 +168,7 @@ class Shared:
         """A step was given up: nobody waits any more for what is being read for it."""
         self._abandoned, self._flying = [*self._abandoned, *self._flying], []
 
-    def _finish_abandoned(self) -> None:
+    def finish_abandoned(self) -> None:
         """Abandoned reads still write into their slots: let them end before any other begins.
 
         Raises:
@@ -240,6 +240,7 @@ class StreamedExperts:
 
     def place(self, experts: Sequence[int], pinned: Collection[int]) -> list[int]:
         """Slots for experts that are about to be read, taken from those not `pinned`."""
+        self.shared.finish_abandoned()  # or a late read would write into one of them
         self.bank.settle()
         slots = []
         for _ in experts:

@@ -112,6 +112,18 @@ def test_another_plan_starts_anew(tmp_path: Path, change: str) -> None:
     _same(tmp_path / "whole", tmp_path / "out")
 
 
+def test_another_plan_goes_on_too_when_it_is_interrupted(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", moe=True, shards=2)
+    for bits in (4, 8):
+        with pytest.raises(KeyboardInterrupt):
+            convert(source, tmp_path / "out", bits=bits, progress=_stop_half_way)
+    seen: list[ConvertProgress] = []
+    convert(source, tmp_path / "out", bits=8, progress=seen.append)
+    assert seen[0].resumed_bytes > seen[0].total_bytes // 2
+    convert(source, tmp_path / "whole", bits=8)
+    _same(tmp_path / "whole", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -21,7 +21,10 @@ from experts.moe_models import SHAPE, decode_logits, resident, streamed
 import qwen3_mlx
 from qwen3_mlx import EngineError, ExpertReadError, OptionError, Qwen3, Sampling
 from qwen3_mlx.errors import CheckpointError
-from qwen3_mlx.experts.store import Throttle
+from qwen3_mlx.experts.options import PoolOptions
+from qwen3_mlx.experts.pool import ExpertPool
+from qwen3_mlx.experts.store import TensorSource, Throttle
+from qwen3_mlx.loading import open_weights
 from qwen3_mlx_convert import convert
 
 PROMPT = [(7 * n) % 300 for n in range(20)]
@@ -311,3 +314,49 @@ def test_bytes_of_a_fault_never_reach_a_slot(source: Path) -> None:
         assert len(layer._empty) == 6
         pool._source.read = read  # type: ignore[method-assign]
         assert (decode_logits(model, PROMPT, 4) == decode_logits(resident(source), PROMPT, 4)).all()
+
+
+class Gated(TensorSource):
+    """Experts whose reads wait until they are let go."""
+
+    gates: dict[int, threading.Event]
+
+    def read(self, layer: int, expert: int, into: Any) -> Any:
+        if expert in self.gates:
+            self.gates[expert].wait(20)
+        return super().read(layer, expert, into)
+
+
+def test_a_read_that_was_given_up_never_writes_into_a_slot_that_is_used_again() -> None:
+    """Late, and beside an expert that was read ahead: that one needs no read of its own."""
+    weights = open_weights(Path(qwen3_mlx.__file__).parent / "tiny")
+    config = weights.config
+    first, second = [layer for layer in range(config.layers) if config.is_moe(layer)][:2]
+    source = Gated(weights.checkpoint, config)
+
+    def one_layer() -> tuple[ExpertPool, Any]:
+        slots = {first: 4, second: 4}
+        pool = ExpertPool(config, source, slots, 4, PoolOptions(governor="prefetch"))
+        return pool, pool.layer(second)
+
+    x = mx.random.normal((1, config.hidden_size), key=mx.random.key(0)).astype(mx.bfloat16)
+    only = mx.array([[5, 5, 5, 5]])
+    source.gates = {}
+    expected = one_layer()[1](x, only, decoding=True)
+    mx.eval(expected)
+    pool, layer = one_layer()
+
+    source.gates = {expert: threading.Event() for expert in (5, 6, 7, 8)}
+    layer.shared.guess(second % 2, second, [5])
+    pool.common.patience.deadline = time.monotonic() + 0.2
+    with pytest.raises(TimeoutError):
+        layer(x, mx.array([[5, 6, 7, 8]]), decoding=True)
+    pool.common.patience.deadline = None
+    for expert in (5, 6, 7):
+        source.gates[expert].set()
+    threading.Timer(0.3, source.gates[8].set).start()  # in the middle of the next step
+    for _ in range(2):
+        assert mx.array_equal(layer(x, only, decoding=True), expected)
+        source.gates[8].wait()
+        time.sleep(0.1)
+    pool.close()
