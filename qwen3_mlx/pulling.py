@@ -322,6 +322,11 @@ def _listed(hub_id: str) -> tuple[str, list[Remote]]:
 
 def _check_kinds(hub_id: str, remotes: list[Remote]) -> None:
     names = {remote.name for remote in remotes}
+    if "experts.json" in names:
+        raise HubError(
+            f"{hub_id} keeps its experts in files of their own, which are not downloaded yet: fetch "
+            f"it with `hf download {hub_id} --local-dir DIR`, then use -m DIR"
+        )
     if "config.json" in names and any(name.endswith(".safetensors") for name in names):
         return
     others = sorted({Path(name).suffix for name in names} & {".gguf", ".bin", ".pt", ".onnx"})

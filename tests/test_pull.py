@@ -255,6 +255,13 @@ def test_what_is_no_model_is_refused_before_its_weights(server: Server, source: 
         hub.resolve("org/model")
 
 
+def test_experts_in_files_of_their_own_are_not_half_fetched(server: Server, source: Path) -> None:
+    (source / "experts.json").write_text("{}")
+    with pytest.raises(HubError, match="not downloaded yet: fetch it with `hf download org/model"):
+        hub.resolve("org/model")
+    assert list(hub.unfinished_downloads()) == []
+
+
 def test_an_error_of_any_other_kind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(hub_id: str) -> None:
         raise RuntimeError("native transfer failed\nlong trace")

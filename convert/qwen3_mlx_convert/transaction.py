@@ -100,8 +100,8 @@ def transaction(
     """Work on `target`; leaving the block without an error commits it.
 
     An interruption of any kind keeps what is done, and the same command goes on from there.
-    Only a fault of the source, after which nothing could go on, removes it; so does any error
-    of work that is not `resumable`.
+    Only a fault of the source or a full disk, after which nothing could go on, removes it; so does
+    any error of work that is not `resumable`.
 
     Raises:
         OutputExistsError: `target` is there already.
@@ -124,10 +124,15 @@ def transaction(
         else:
             yield work
         keep = False
-    except (CheckpointError, UnsupportedModelError, OutputExistsError, _NoRoomError):
+    except (CheckpointError, UnsupportedModelError, _NoRoomError):
         keep = False
         _remove(target.parent / f".{target.name}.partial")
         raise
+    except OutputExistsError as error:  # somebody took the name in the meantime
+        if not resumable:
+            raise
+        kept = "what is done is kept, and then the same command goes on from there"
+        raise OutputExistsError(f"{error}; {kept}") from error
     except OSError as error:
         raise _unwritable(target, error, resumable) from error
     finally:

@@ -164,9 +164,17 @@ def test_a_target_that_appears_meanwhile_is_not_touched(tmp_path: Path) -> None:
     def appear(_: ConvertProgress) -> None:
         (tmp_path / "out").mkdir(exist_ok=True)
 
-    with pytest.raises(OutputExistsError, match="was not touched"):
-        convert(source, tmp_path / "out", bits=4, progress=appear)
+    for _ in range(2):
+        with pytest.raises(OutputExistsError, match="was not touched.*what is done is kept"):
+            convert(source, tmp_path / "out", bits=4, progress=appear)
+        assert os.listdir(tmp_path / "out") == []
+    (tmp_path / "out").rmdir()
+    seen: list[ConvertProgress] = []
+    convert(source, tmp_path / "out", bits=4, progress=seen.append)
+    assert not seen  # there was nothing left to do but the name
     assert sorted(os.listdir(tmp_path)) == ["out", "source"]
+    convert(source, tmp_path / "whole", bits=4)
+    _same(tmp_path / "whole", tmp_path / "out")
 
 
 def test_a_target_that_appears_before_the_rename_is_not_ours(
