@@ -324,8 +324,8 @@ def _check_kinds(hub_id: str, remotes: list[Remote]) -> None:
     names = {remote.name for remote in remotes}
     if "experts.json" in names:
         raise HubError(
-            f"{hub_id} keeps its experts in files of their own, which are not downloaded yet: fetch "
-            f"it with `hf download {hub_id} --local-dir DIR`, then use -m DIR"
+            f"{hub_id} keeps its experts in files of their own, which are not downloaded yet: "
+            f"fetch it with `hf download {hub_id} --local-dir DIR`, then use -m DIR"
         )
     if "config.json" in names and any(name.endswith(".safetensors") for name in names):
         return

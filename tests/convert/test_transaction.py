@@ -165,7 +165,7 @@ def test_a_target_that_appears_meanwhile_is_not_touched(tmp_path: Path) -> None:
         (tmp_path / "out").mkdir(exist_ok=True)
 
     for _ in range(2):
-        with pytest.raises(OutputExistsError, match="was not touched.*what is done is kept"):
+        with pytest.raises(OutputExistsError, match=r"was not touched.*what is done is kept"):
             convert(source, tmp_path / "out", bits=4, progress=appear)
         assert os.listdir(tmp_path / "out") == []
     (tmp_path / "out").rmdir()
