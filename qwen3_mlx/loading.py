@@ -220,7 +220,9 @@ def read_weights(
     """
     try:
         return _read_weights(parts, dtype, loaded, pool)
-    except (RuntimeError, OSError) as error:  # all that MLX says of a file that cannot be read
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("["):
+            raise  # not one of MLX's, such as "[read] Unable to read from file."
         raise CheckpointError(
             f"the weights in {parts.checkpoint.path} could not be read ({error}): check the disk, "
             "then load the model again"

@@ -348,7 +348,7 @@ def test_a_context_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["fit", "4b", "--context", "many"])
     assert ended.value.code == 2
-    assert "invalid tokens value: 'many'" in capsys.readouterr().err
+    assert "'many' is no number of tokens" in capsys.readouterr().err
 
 
 def test_the_table_of_the_page_is_the_one_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,9 @@ def test_a_warm_answer_is_the_cold_one_and_imports_nothing_heavy(
     assert cold.returncode == 0
     with running():
         warm = ask("--seed", "1")
-        assert (warm.returncode, warm.stdout, warm.stderr) == (0, cold.stdout, b"")
+        assert (warm.returncode, warm.stdout, warm.stderr) == (0, cold.stdout, cold.stderr)
+        assert cold.stderr.startswith(b"note: the answer was cut after ")
+        assert cold.stderr.count(b"\n") == 1
         timed = subprocess.run(
             [sys.executable, "-X", "importtime", *ASK[1:]],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE,
@@ -156,7 +158,9 @@ def test_an_upgrade_restarts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         version = tmp_path / "lib" / "qwen3_mlx" / "version.py"
         version.write_text('"""New."""\n\n__version__ = "99.0"\n')
         warm = ask()
-        assert (warm.returncode, warm.stderr) == (0, b"")
+        assert warm.returncode == 0
+        assert warm.stderr.startswith(b"note: the answer was cut after ")
+        assert warm.stderr.count(b"\n") == 1
         after = subprocess.run(
             [*CLI, "agent", "status", "--json"], capture_output=True, timeout=PATIENCE
         )
