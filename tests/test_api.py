@@ -244,6 +244,12 @@ def test_impossible_arguments(
         model.ask(**arguments)  # type: ignore[arg-type]
 
 
+def test_a_time_that_never_comes_is_no_limit(model: Qwen3) -> None:
+    for timeout in (float("inf"), 1e12):
+        reply = model.ask("hi", max_tokens=2, timeout=timeout)
+        assert reply.finish_reason in ("length", "stop")
+
+
 def test_a_question_that_is_refused_takes_no_notice_with_it(
     model: Qwen3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
