@@ -30,8 +30,9 @@ def probe_disk(
 ) -> float | None:
     """Bytes a second of a folder's disk; None if nothing can be read or written there.
 
-    The largest weight file of the folder is read at random places. Where there is none, a file
-    of 256 MB is written for it, and deleted.
+    The largest weight file of the folder is read at random places. Where there is none, or what
+    the system holds of it in memory cannot be put aside (macOS), a file of 256 MB is written
+    past that memory, read, and deleted.
     """
     try:
         with _file(folder, own_bytes) as (path, size), ThreadPoolExecutor(AT_ONCE) as readers:
@@ -50,7 +51,7 @@ def probe_disk(
 def _file(folder: Path, own_bytes: int) -> Iterator[tuple[Path, int]]:
     files = [(path.stat().st_size, path) for path in folder.glob("*.safetensors")]
     size, largest = max(files, default=(0, folder))
-    if size >= 8 * READ_BYTES:
+    if size >= 8 * READ_BYTES and hasattr(os, "posix_fadvise"):
         yield largest, size
         return
     while not folder.exists() and folder != folder.parent:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qwen3_mlx import disk
 from qwen3_mlx.catalogue import entries, find, format_bytes
 from qwen3_mlx.checkpoint import Checkpoint, TensorInfo
-from qwen3_mlx.disk import probe_disk
+from qwen3_mlx.disk import READ_BYTES, probe_disk
 from qwen3_mlx.fit import OUTSIDE_BYTES, fit, hit_rate, sizes_from_config, verdict
 from qwen3_mlx.loading import open_weights, sizes_of
 from qwen3_mlx.machines import Machine, named
@@ -227,6 +227,24 @@ def test_a_disk_is_probed(tmp_path: Path) -> None:
     assert probe_disk(tmp_path, 30, lambda: next(ticks)) is not None
     assert list(tmp_path.iterdir()) == [big]
     assert probe_disk(Path("/proc/nothing"), 1, lambda: next(ticks)) is None
+
+
+def test_where_pages_cannot_be_put_aside_the_disk_is_probed_with_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(25_000_000))
+    monkeypatch.delattr("os.posix_fadvise", raising=False)
+    read: list[tuple[Path, int]] = []
+    monkeypatch.setattr(
+        "qwen3_mlx.disk._read_for", lambda path, size, *_: read.append((path, size)) or 1
+    )
+
+    probe_disk(tmp_path, 1, lambda: 0.0, own_bytes=6_000_000)
+
+    assert {path for path, _ in read} != {weights}
+    assert {size for _, size in read} == {2 * READ_BYTES}
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 def test_streaming_here_probes_the_disk(

@@ -95,6 +95,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, load: Loader | None = None) -> int:
     """Chat until the person leaves; the exit status. `load` replaces the model, for tests."""
     tools = _tools(args)
+    if args.port and not args.web:
+        raise OptionError("--port is for --web: add it, or leave --port out")
     if args.web and not _served():
         return _serve(args)
     plain = args.plain or not _on_screen()

@@ -20,7 +20,7 @@ from qwen3_mlx_convert.folder import check_side_files, target_config, write_side
 from qwen3_mlx_convert.plan import Job, Output, Plan, make_plan
 from qwen3_mlx_convert.progress import Listener, Meter
 from qwen3_mlx_convert.quantize import PARTS, Recipe, pack
-from qwen3_mlx_convert.read import BLOCK_BYTES, Reader
+from qwen3_mlx_convert.read import BLOCK_BYTES, Reader, bounded_buffers
 from qwen3_mlx_convert.records import RecordWriter
 from qwen3_mlx_convert.sources import blocks, weights_in
 from qwen3_mlx_convert.texts import read_text, token_rows
@@ -114,7 +114,8 @@ def convert(
     comparison = None
     with transaction(target, conversion.fingerprint(), conversion.needed_bytes()) as work:
         if not work.committed:
-            comparison = conversion.run(work, progress)
+            with bounded_buffers():
+                comparison = conversion.run(work, progress)
     return ConvertReport(
         target=target,
         params=plan.params,

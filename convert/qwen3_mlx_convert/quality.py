@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx_convert.forward import Floats, Forward, Weights
+from qwen3_mlx_convert.read import bounded_buffers
 
 __all__ = ["Quality", "compared", "measure"]
 
@@ -55,7 +56,7 @@ def measure(
     Raises:
         CheckpointError: the two are not of the same shape.
     """
-    with Weights(source) as ours, Weights(packed) as theirs:
+    with bounded_buffers(), Weights(source) as ours, Weights(packed) as theirs:
         if ours.config != theirs.config:
             raise CheckpointError(
                 f"{packed.path} and {source.path} are not of the same architecture: give the "

@@ -7,6 +7,7 @@ largest matrix of a model never has to fit in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from math import prod
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from qwen3_mlx.checkpoint import ITEM_BYTES, TensorInfo
 from qwen3_mlx.errors import CheckpointError, Qwen3Error
 
-__all__ = ["BLOCK_BYTES", "READABLE", "Reader"]
+__all__ = ["BLOCK_BYTES", "READABLE", "Reader", "bounded_buffers"]
 
 #: The most that is read, and quantised, in one step.
 BLOCK_BYTES = 64 << 20
@@ -33,6 +34,20 @@ READABLE: dict[str, tuple[Any, mx.Dtype]] = {
     "I32": (np.uint32, mx.uint32),
     "U32": (np.uint32, mx.uint32),
 }
+
+
+@contextmanager
+def bounded_buffers() -> Iterator[None]:
+    """Let MLX keep no more freed memory than one block, and again what it did, afterwards.
+
+    Metal's allocator would keep nearly all that a Mac has; blocks are of like sizes and need
+    one of each.
+    """
+    before = mx.set_cache_limit(BLOCK_BYTES)
+    try:
+        yield
+    finally:
+        mx.set_cache_limit(before)
 
 
 class Reader:

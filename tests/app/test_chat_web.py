@@ -131,5 +131,7 @@ def test_wrong_wishes_are_one_sentence() -> None:
     chat_command.add_parser(parser.add_subparsers())
     with pytest.raises(OptionError, match="leave one of them out"):
         chat_command.run(parser.parse_args(["chat", "--web", "--plain"]))
+    with pytest.raises(OptionError, match="--port is for --web"):
+        chat_command.run(parser.parse_args(["chat", "--port", "8080"]))
     with pytest.raises(OptionError, match="choose another --port"):
         serve([], 70_000)

@@ -27,6 +27,7 @@ from qwen3_mlx_convert.forward import Forward, Weights
 from qwen3_mlx_convert.plan import forecast_config
 from qwen3_mlx_convert.quality import measure
 from qwen3_mlx_convert.quantize import Recipe
+from qwen3_mlx_convert.read import BLOCK_BYTES, bounded_buffers
 from qwen3_mlx_convert.texts import token_rows
 from tests.checkpoints import write_checkpoint
 
@@ -43,6 +44,16 @@ def _logits(folder: Path, ids: Any) -> Any:
         for _ in range(weights.config.layers):
             forward.step()
         return forward.last() @ weights(weights.head).T
+
+
+def test_what_mlx_keeps_of_freed_memory_is_bounded_meanwhile_and_as_before_afterwards() -> None:
+    before = mx.set_cache_limit(123_456_789)
+    try:
+        with bounded_buffers():
+            assert mx.set_cache_limit(BLOCK_BYTES) == BLOCK_BYTES
+        assert mx.set_cache_limit(before) == 123_456_789
+    finally:
+        mx.set_cache_limit(before)
 
 
 # The forward pass that holds one matrix at a time.

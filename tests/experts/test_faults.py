@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import threading
 import time
@@ -23,7 +24,7 @@ from qwen3_mlx import EngineError, ExpertReadError, OptionError, Qwen3, Sampling
 from qwen3_mlx.errors import CheckpointError
 from qwen3_mlx.experts.options import PoolOptions
 from qwen3_mlx.experts.pool import ExpertPool
-from qwen3_mlx.experts.store import TensorSource, Throttle
+from qwen3_mlx.experts.store import Files, TensorSource, Throttle
 from qwen3_mlx.loading import open_weights
 from qwen3_mlx_convert import convert
 
@@ -282,6 +283,29 @@ def test_closing_gives_back_files_and_threads(records: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed by Linux")
+@pytest.mark.parametrize("hard", [4096, resource.RLIM_INFINITY])
+def test_more_files_than_macos_grants_at_first(
+    hard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, asked = [8, hard], []
+
+    def set_limit(what: int, wanted: tuple[int, int]) -> None:
+        asked.append(wanted)
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    files = Files()
+    for number in range(12):
+        path = tmp_path / str(number)
+        path.touch()
+        files.descriptor(path)
+        assert len(asked) == (number >= 4)  # when half of the first limit is used, and once
+    files.close()
+
+    assert asked == [(min(10_240, hard) if hard > 0 else 10_240, hard)]
+
+
 def test_a_load_that_fails_gives_back_its_files(records: Path) -> None:
     files = layer_files()
     with pytest.raises(OptionError, match="governor is 'none'"):

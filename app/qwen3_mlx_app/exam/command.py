@@ -106,7 +106,9 @@ def _results(model: Qwen3, problems: Sequence[Problem], args: argparse.Namespace
     from qwen3_mlx.evaluation.problems import MULTI_STEP
     from qwen3_mlx_app.exam.report import Results
 
-    results = Results(args.model, model.info.quantization, args.count)
+    stored = model.info.quantization
+    how = f"{stored} in {args.dtype}" if args.dtype else stored
+    results = Results(args.model, how, args.count)
     for mode in args.modes:
         results.modes[mode] = _ask(model, problems, mode, None)
     budgets = args.budgets or (_BUDGETS if args.plot else ())
