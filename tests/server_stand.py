@@ -46,6 +46,17 @@ class Reply:
         return self.json["error"]
 
     @property
+    def events(self) -> list[Any]:
+        """The objects of a stream of named events, which has no word at its end."""
+        events = [each for each in self.data.decode().split("\n\n") if each[:1] != ":"]
+        assert events.pop() == ""
+        made = []
+        for name, data in (event.split("\n") for event in events):
+            made.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {made[-1]['type']}"
+        return made
+
+    @property
     def pieces(self) -> list[Any]:
         """The objects of a stream, whose end is [DONE]."""
         events = [each for each in self.data.decode().split("\n\n") if each[:1] != ":"]

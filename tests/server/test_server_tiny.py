@@ -61,6 +61,17 @@ def test_streamed_whole_and_asked_are_one(stand: Stand, thinking: bool) -> None:
     assert "42" in asked.text
 
 
+def test_the_newer_interface_says_the_same(stand: Stand) -> None:
+    chat = said(stand, QUESTION)["message"]
+    body = {"input": QUESTION, "temperature": 0, "top_logprobs": 1}
+    reply = stand.ask("POST", "/v1/responses", body).json
+    thought, words = reply["output"]
+    assert thought["content"][0]["text"] == chat["reasoning_content"]
+    assert words["content"][0]["text"] == chat["content"]
+    tokens = words["content"][0]["logprobs"]
+    assert "".join(token["token"] for token in tokens) == chat["content"]
+
+
 def test_company_changes_no_answer(stand: Stand) -> None:
     questions = [f"What is {n} + 30?" for n in range(8)]
     alone = [said(stand, each, reasoning_effort="none")["message"] for each in questions]

@@ -14,7 +14,7 @@ from qwen3_mlx.tools.functions import Tool, tools_of
 from qwen3_mlx_app.server.faults import ApiError
 from qwen3_mlx_app.server.fields import Fields
 
-__all__ = ["Asked", "chat", "completion"]
+__all__ = ["Asked", "chat", "completion", "nothing_left"]
 
 #: Fields that change nothing about the text of an answer.
 _HARMLESS = (
@@ -135,10 +135,15 @@ def _refuse_the_rest(fields: Fields) -> None:
         if value is not None and not any(_same(value, each) for each in nothing):
             why = _WHY.get(name, "leave it out")
             raise ApiError(400, f"{name} is not supported here: {why}", param=name)
-    _nothing_left(fields)
+    nothing_left(fields)
 
 
-def _nothing_left(fields: Fields) -> None:
+def nothing_left(fields: Fields) -> None:
+    """Refuse what nobody asked for.
+
+    Raises:
+        ApiError: there is some.
+    """
     for name in fields.left():
         name = fields.named(f"{name:.80}")
         raise ApiError(400, f"{name} is not a parameter of this server", param=name)
@@ -178,7 +183,7 @@ def _tells_usage(fields: Fields) -> bool:
     options = Fields(fields.object("stream_options") or {}, "stream_options.")
     tells = bool(options.flag("include_usage"))
     options.flag("include_obfuscation")
-    _nothing_left(options)
+    nothing_left(options)
     return tells
 
 
@@ -212,7 +217,7 @@ def _thinking(fields: Fields) -> bool | None:
     said = {name: fields.flag(name) for name in ("thinking", "enable_thinking")}
     template = Fields(fields.object("chat_template_kwargs") or {}, "chat_template_kwargs.")
     said[template.named("enable_thinking")] = template.flag("enable_thinking")
-    _nothing_left(template)
+    nothing_left(template)
     effort = fields.text("reasoning_effort")
     if effort is not None and effort not in _EFFORTS:
         raise ApiError(
@@ -308,7 +313,7 @@ def _grammar(fields: Fields) -> Grammar | None:
             400, "response_format.type must be text, json_object or json_schema",
             param="response_format",
         )  # fmt: skip
-    _nothing_left(form)
+    nothing_left(form)
     if kind == "text":
         return None
     try:

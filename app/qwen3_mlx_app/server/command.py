@@ -31,10 +31,10 @@ examples:
       -d '{"messages": [{"role": "user", "content": "What is 12 + 30?"}]}'
   QWEN3_MLX_SERVE_KEY=… qwen3-mlx serve -m 4b --host 0.0.0.0
 
-The interface is OpenAI's: /v1/chat/completions, /v1/completions, /v1/embeddings (with an embedding
-model), /v1/models; and /health. Any client of it works with http://127.0.0.1:8080/v1 as its base
-URL. No other model is loaded on demand. Standard error has a line for each request, without what
-was asked or answered.
+The interface is OpenAI's: /v1/chat/completions, /v1/responses, /v1/completions, /v1/embeddings
+(with an embedding model), /v1/models; and /health. Any client of it works with
+http://127.0.0.1:8080/v1 as its base URL. No other model is loaded on demand. Standard error has a
+line for each request, without what was asked or answered.
 
 Exit status: 0 ended with ^C, 2 the command cannot be carried out.
 """

@@ -146,8 +146,11 @@ class Connection(BaseHTTPRequestHandler):
         self._send_head(HTTPStatus.OK, headers)
 
     def send_piece(self, value: Any) -> None:
-        """An event of the stream: an object, or a word such as [DONE]."""
-        self._send_chunk(b"data: " + (value.encode() if isinstance(value, str) else _json(value)))
+        """An event of the stream: an object, by its type if it has one, or a word as [DONE]."""
+        name = value.get("type") if isinstance(value, dict) else None
+        head = f"event: {name}\n".encode() if name else b""
+        data = value.encode() if isinstance(value, str) else _json(value)
+        self._send_chunk(head + b"data: " + data)
 
     def send_comment(self, text: str) -> None:
         """A line of the stream that clients pass over, so that none of them takes it for dead."""
@@ -251,7 +254,8 @@ class Connection(BaseHTTPRequestHandler):
             self.send(error.status, error.body(), error.headers)
             return
         self.close_connection = True
-        self.send_piece(error.body())
+        for piece in error.last_pieces or (error.body(),):
+            self.send_piece(piece)
         self.end_stream()
 
     def allow_reading(self, origin: str) -> None:

@@ -12,7 +12,7 @@ from qwen3_mlx.errors import Qwen3Error
 from qwen3_mlx.events import Done, Event, Failed, Prefill, Reply, TextDelta, ToolCall
 from qwen3_mlx.interface import ChatModel, Generation
 from qwen3_mlx_app.server import asked as requests
-from qwen3_mlx_app.server import vectors
+from qwen3_mlx_app.server import items, vectors
 from qwen3_mlx_app.server.asked import Asked
 from qwen3_mlx_app.server.connection import Connection
 from qwen3_mlx_app.server.faults import ApiError, told
@@ -21,6 +21,7 @@ from qwen3_mlx_app.server.forms import ChatForm, Form, TextForm, usage
 from qwen3_mlx_app.server.gate import Gate
 from qwen3_mlx_app.server.guard import Guard
 from qwen3_mlx_app.server.line import Line
+from qwen3_mlx_app.server.responses import ResponseForm
 from qwen3_mlx_app.server.served import Served
 
 __all__ = ["Desk"]
@@ -46,6 +47,7 @@ class Desk:
         self._pages: dict[str, tuple[str, Callable[[Connection], None]]] = {
             "/v1/chat/completions": ("POST", self._chat),
             "/v1/completions": ("POST", self._completion),
+            "/v1/responses": ("POST", self._response),
             "/v1/embeddings": ("POST", self._embeddings),
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
@@ -116,6 +118,13 @@ class Desk:
     def _completion(self, connection: Connection) -> None:
         asked = requests.completion(json_object(connection.body()))
         self._generate(connection, asked, TextForm(self.name), "prompt")
+
+    def _response(self, connection: Connection) -> None:
+        body = json_object(connection.body())
+        asked = items.response(body)
+        echo, notices, spaces = items.echo(body), items.left_out(body), items.namespaces(body)
+        form = ResponseForm(self.name, echo, notices, spaces)
+        self._generate(connection, asked, form, "input")
 
     def _embeddings(self, connection: Connection) -> None:
         asked = vectors.texts(json_object(connection.body()))
@@ -209,28 +218,34 @@ def _with_one_call(reply: Reply, text: str, call: ToolCall | None) -> Reply:
 
 
 def _whole(connection: Connection, events: Iterator[Event], asked: Asked, form: Form) -> Reply:
-    reply = [event.reply for event in events if isinstance(event, Done)][-1]
-    connection.send(200, form.whole(reply))
-    return reply
+    for event in events:
+        if isinstance(event, Done):
+            connection.send(200, form.whole(event.reply))
+            return event.reply
+        for _ in form.pieces(event):
+            pass
+    raise AssertionError("an answer ends with Done")
 
 
 def _stream(connection: Connection, events: Iterator[Event], asked: Asked, form: Form) -> Reply:
     """The head goes out with the first event, so that a fault before it has its own status."""
     event = next(events)
     connection.open_stream()
-    for piece in form.opening():
-        connection.send_piece(piece)
-    while not isinstance(event, Done):
-        if isinstance(event, Prefill):
-            connection.send_comment(f"{event.done} of {event.total} tokens of the prompt are read")
-        for piece in form.pieces(event):
+    try:
+        for piece in form.opening():
             connection.send_piece(piece)
-        event = next(events)
-    for piece in form.closing(event.reply):
-        connection.send_piece(piece)
-    if asked.tells_usage:
-        connection.send_piece(form.counts(event.reply))
-    connection.send_piece("[DONE]")
+        while not isinstance(event, Done):
+            if isinstance(event, Prefill):
+                read = f"{event.done} of {event.total} tokens of the prompt are read"
+                connection.send_comment(read)
+            for piece in form.pieces(event):
+                connection.send_piece(piece)
+            event = next(events)
+    except ApiError as error:
+        error.last_pieces = tuple(form.failing(error))
+        raise
+    for last in form.closing(event.reply, tells_usage=asked.tells_usage):
+        connection.send_piece(last)
     connection.end_stream()
     return event.reply
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwen3_mlx.errors import EngineError, OptionError, PromptError, Qwen3Error, ToolError
@@ -37,6 +37,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = dict(headers or {})
+        self.last_pieces: Sequence[Any] = ()  # what a stream ends with that has begun already
 
     @property
     def kind(self) -> str:

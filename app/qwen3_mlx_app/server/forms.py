@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from qwen3_mlx.events import Event, Reply, TextDelta, ThinkingDelta, TokenLogprob, ToolCall
+from qwen3_mlx_app.server.faults import ApiError
 
-__all__ = ["ChatForm", "Form", "TextForm", "usage"]
+__all__ = ["ChatForm", "Form", "TextForm", "logprobs", "more", "usage"]
 
 _Object = dict[str, Any]
+_Piece = _Object | str  # a word such as [DONE] is a piece, too
 # A text that ran out of time or went round in circles was cut, as one that got too long.
 _REASONS = {"stop": "stop", "length": "length", "timeout": "length", "repetition": "length"}
 
 
 class Form(Protocol):
-    """How one answer is written. `pieces` may be called for every event but the last."""
+    """How one answer is written. `pieces` is called for every event but the last."""
 
     def opening(self) -> Iterator[_Object]:
         """What a stream begins with."""
@@ -26,14 +28,14 @@ class Form(Protocol):
     def pieces(self, event: Event) -> Iterator[_Object]:
         """What an event adds to a stream."""
 
-    def closing(self, reply: Reply) -> Iterator[_Object]:
-        """What a stream ends with, its usage left out."""
-
-    def counts(self, reply: Reply) -> _Object:
-        """The piece of a stream that has the usage."""
+    def closing(self, reply: Reply, *, tells_usage: bool = False) -> Iterator[_Piece]:
+        """What a stream ends with."""
 
     def whole(self, reply: Reply) -> _Object:
         """The answer in one object."""
+
+    def failing(self, error: ApiError) -> Iterator[_Object]:
+        """What a stream ends with that has begun and cannot go on."""
 
 
 class _Head:
@@ -50,11 +52,16 @@ class _Head:
     def _piece(self, choices: Sequence[_Object], **more: Any) -> _Object:
         return {**self._head, "object": self._streamed, "choices": list(choices), **more}
 
-    def counts(self, reply: Reply) -> _Object:
-        return self._piece([], usage=usage(reply))
+    def _end(self, reply: Reply, tells_usage: bool) -> Iterator[_Piece]:
+        if tells_usage:
+            yield self._piece([], usage=usage(reply))
+        yield "[DONE]"
+
+    def failing(self, error: ApiError) -> Iterator[_Object]:
+        yield error.body()
 
     def _whole(self, choice: _Object, reply: Reply) -> _Object:
-        told = {"usage": usage(reply), "qwen3_mlx": _more(reply)}
+        told = {"usage": usage(reply), "qwen3_mlx": more(reply)}
         return {**self._head, "object": self._kind, "choices": [choice], **told}
 
 
@@ -90,10 +97,11 @@ class ChatForm(_Head):
                 yield self._delta({"tool_calls": [more]})
                 self._calls += 1
 
-    def closing(self, reply: Reply) -> Iterator[_Object]:
+    def closing(self, reply: Reply, *, tells_usage: bool = False) -> Iterator[_Piece]:
         if reply.logprobs is not None:
             yield self._delta({}, logprobs=_chat_logprobs(reply))
-        yield self._delta({}, finish_reason=_reason(reply)) | {"qwen3_mlx": _more(reply)}
+        yield self._delta({}, finish_reason=_reason(reply)) | {"qwen3_mlx": more(reply)}
+        yield from self._end(reply, tells_usage)
 
     def whole(self, reply: Reply) -> _Object:
         calls = [_call(call) for call in reply.tool_calls]
@@ -127,9 +135,10 @@ class TextForm(_Head):
         if isinstance(event, TextDelta):
             yield self._piece([_text_choice(event.text, None, None)])
 
-    def closing(self, reply: Reply) -> Iterator[_Object]:
+    def closing(self, reply: Reply, *, tells_usage: bool = False) -> Iterator[_Piece]:
         choice = _text_choice("", _reason(reply), _text_logprobs(reply))
-        yield self._piece([choice], qwen3_mlx=_more(reply))
+        yield self._piece([choice], qwen3_mlx=more(reply))
+        yield from self._end(reply, tells_usage)
 
     def whole(self, reply: Reply) -> _Object:
         return self._whole(_text_choice(reply.text, _reason(reply), _text_logprobs(reply)), reply)
@@ -158,8 +167,12 @@ def _reason(reply: Reply) -> str:
     return _REASONS.get(reply.finish_reason, "length")
 
 
-def _more(reply: Reply) -> _Object:
-    """What OpenAI has no words for."""
+def more(reply: Reply) -> _Object:
+    """What OpenAI has no words for.
+
+    >>> more(Reply("Four.", finish_reason="repetition"))
+    {'finish_reason': 'repetition'}
+    """
     told: _Object = {"finish_reason": reply.finish_reason}
     if reply.thought_ended_by:
         told["thought_ended_by"] = reply.thought_ended_by
@@ -185,8 +198,17 @@ def _of_the_answer(reply: Reply) -> Sequence[TokenLogprob]:
     return answer
 
 
+def logprobs(reply: Reply) -> list[_Object]:
+    """The tokens of the answer with their log probabilities.
+
+    >>> logprobs(Reply("Four."))
+    []
+    """
+    return [_token(each) for each in _of_the_answer(reply)]
+
+
 def _chat_logprobs(reply: Reply) -> _Object:
-    return {"content": [_token(each) for each in _of_the_answer(reply)], "refusal": None}
+    return {"content": logprobs(reply), "refusal": None}
 
 
 def _token(token: TokenLogprob) -> _Object:
