@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from qwen3_mlx.errors import GrammarError, OptionError
 from qwen3_mlx.grammar.calls import CallGuide, call_grammar
 from qwen3_mlx.grammar.grammar import Grammar
 from qwen3_mlx.grammar.guide import AnswerGuide
+from qwen3_mlx.grammar.schemas import arguments, kinds, self_contained
 from qwen3_mlx.grammar.vocabulary import Vocabulary
 from qwen3_mlx.prompts import Prompt
 from qwen3_mlx.steering import Steering
@@ -68,7 +70,7 @@ class Guides:
         forced = tool_choice != "auto"
         wanted = tools if tool_choice in ("auto", "required") else _named(tool_choice, tools)
         steering, notices = self._for_calls(wanted, parser, meanwhile, must_call=forced)
-        if forced and notices:
+        if forced and steering.guide is None:
             raise OptionError(f"no call can be forced: {notices[0]}")
         if forced:
             self._place(steering, made.thinks, parser, 0, most)
@@ -77,8 +79,9 @@ class Guides:
 
     def call_parser(self, tools: Sequence[Tool]) -> CallParser | None:
         """Finds the calls of these tools in an answer; None where there are none."""
-        arguments = {tool.name: tool.parameters.get("properties", {}) for tool in tools}
-        return CallParser(self._style, arguments) if tools else None
+        return (
+            CallParser(self._style, {tool.name: _types(tool) for tool in tools}) if tools else None
+        )
 
     def _for_answer(
         self,
@@ -125,17 +128,17 @@ class Guides:
         tags = [self._tokenizer.id_of(tag) for tag in (OPEN, CLOSE)]
         if tags[0] is None or tags[1] is None:
             return steering, ["this tokenizer has no tokens for tool calls: they are not checked"]
+        grammar, notices = call_grammar(
+            self._style, [{"name": tool.name, "parameters": tool.parameters} for tool in tools]
+        )
         try:
-            grammar = call_grammar(
-                self._style, [{"name": tool.name, "parameters": tool.parameters} for tool in tools]
-            )
             matcher = self._started(meanwhile).matchers(grammar).tokens
         except GrammarError as error:
             return steering, [f"tool calls are not held to their schemas: {error}"]
         steering.guide = CallGuide(
             matcher, tags[0], tags[1], self._tokenizer.size, must_call=must_call
         )
-        return steering, []
+        return steering, notices
 
     def _opening(self, parser: ThinkingParser) -> int | None:
         if self._tokenizer.think_open_id is None or self._tokenizer.think_close_id is None:
@@ -153,6 +156,20 @@ class Guides:
             self._vocabulary.start()
         meanwhile()
         return self._vocabulary
+
+
+def _types(tool: Tool) -> dict[str, dict[str, Any]]:
+    """The JSON types of a tool's arguments, for which texts are read as one of them."""
+    try:
+        schema = self_contained(tool.parameters)
+    except GrammarError:
+        schema = {key: each for key, each in tool.parameters.items() if key != "$defs"}
+    known, _ = arguments(schema) or ({}, [])
+    types = {name: sorted(kinds(each, schema.get("$defs", {}))) for name, each in known.items()}
+    return {
+        name: {"type": each[0] if len(each) == 1 else each} if each else {}
+        for name, each in types.items()
+    }
 
 
 def _named(name: str, tools: Sequence[Tool]) -> list[Tool]:

@@ -83,7 +83,7 @@ def test_an_open_call_is_held_to_its_schema(
     style: Style, text: str, fits: bool, tokenizer: Tokenizer
 ) -> None:
     vocabulary = Vocabulary(tokenizer, [tokenizer.eos_id or 0])
-    matcher = vocabulary.matchers(call_grammar(style, SPECS)).tokens
+    matcher = vocabulary.matchers(call_grammar(style, SPECS)[0]).tokens
     opening, closing = (tokenizer.id_of(tag) or 0 for tag in ("<tool_call>", "</tool_call>"))
     guide = CallGuide(matcher, opening, closing, tokenizer.size)
     assert guide.allowed() is None
@@ -110,7 +110,7 @@ def test_a_call_with_which_the_answer_begins_is_held_too(
     thought: list[str], tokenizer: Tokenizer
 ) -> None:
     vocabulary = Vocabulary(tokenizer, [tokenizer.eos_id or 0])
-    matcher = vocabulary.matchers(call_grammar("hermes", SPECS)).tokens
+    matcher = vocabulary.matchers(call_grammar("hermes", SPECS)[0]).tokens
     opening, closing = (tokenizer.id_of(tag) or 0 for tag in ("<tool_call>", "</tool_call>"))
     steering = Steering.free(tokenizer)
     steering.guide = CallGuide(matcher, opening, closing, tokenizer.size)

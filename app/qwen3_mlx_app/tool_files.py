@@ -55,6 +55,9 @@ def _imported(path: Path) -> ModuleType:
         raise OptionError(f"--tools {path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:  # also later: a tool may import when it is called
+        sys.path.append(beside)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -11,11 +11,10 @@ and a file that changed since it was opened is refused too.
 from __future__ import annotations
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -24,6 +23,7 @@ from qwen3_mlx.checkpoint import Checkpoint
 from qwen3_mlx.errors import CheckpointError, ExpertReadError
 from qwen3_mlx.experts.layout import ExpertFormat, Part, layer_format, tensor_name
 from qwen3_mlx.model.config import ModelConfig
+from qwen3_mlx.open_files import allow_files
 
 __all__ = ["Destination", "Files", "Identity", "Source", "TensorSource", "Throttle", "identity_of"]
 
@@ -59,9 +59,6 @@ _Range: TypeAlias = tuple[int, int]
 
 #: By so much a sleep may be longer than asked, seconds; the rest is spent looking at the clock.
 _OVERSLEEP = 1e-4
-
-#: Files that a process may open on macOS, however high its limit says it may go (OPEN_MAX).
-_MOST_FILES = 10_240
 
 
 @dataclass(slots=True)
@@ -99,7 +96,7 @@ class Files:
             ExpertReadError: the file cannot be opened.
         """
         if path not in self._descriptors:
-            _allow_files(len(self._opened))
+            allow_files(len(self._opened) + 1)  # bf16 235B has 118 shards
             try:
                 fd = os.open(path, os.O_RDONLY)
             except OSError as error:
@@ -173,20 +170,6 @@ class Files:
                 f"{self._path(fd)} was changed, replaced or removed while the model was "
                 "running: load the model again"
             )
-
-
-def _allow_files(opened: int) -> None:
-    """Raise the limit when half of it is used: macOS grants 256, and bf16 235B has 118 shards.
-
-    Where the limit cannot be raised, opening says that there are too many.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or 2 * opened < soft:
-        return
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if most > soft:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def identity_of(file: int | Path) -> Identity:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_mlx.errors import GrammarError
 from qwen3_mlx.grammar.grammar import JSON_STYLE, Grammar
+from qwen3_mlx.grammar.schemas import arguments, kinds, self_contained
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -80,77 +81,90 @@ def _only(id: int, vocab: int) -> bytes:
     return bytes(bits)
 
 
-def call_grammar(style: Literal["hermes", "coder"], tools: Sequence[Mapping[str, Any]]) -> Grammar:
-    """The grammar of what stands between `<tool_call>` and `</tool_call>`.
+def call_grammar(
+    style: Literal["hermes", "coder"], tools: Sequence[Mapping[str, Any]]
+) -> tuple[Grammar, list[str]]:
+    """The grammar of what stands between `<tool_call>` and `</tool_call>`, and what it leaves free.
 
     Args:
         tools: each with "name" and "parameters".
 
-    Raises:
-        GrammarError: a tool's schema cannot be kept to; the grammar itself is not checked here.
+    A tool whose schema cannot be kept to may be called with any arguments; a notice names it.
     """
-    for tool in tools:
-        Grammar.json(dict(tool["parameters"])).compiled()
-    return Grammar.lark(_hermes(tools) if style == "hermes" else _coder(tools))
+    notices: list[str] = []
+    schemas: list[tuple[str, Mapping[str, Any]]] = []
+    for place, tool in enumerate(tools):
+        name = tool["name"]
+        try:
+            schema: Mapping[str, Any] = self_contained(tool["parameters"], f"{place}.")
+            Grammar.json(schema).compiled()
+        except GrammarError as error:
+            notices.append(f"calls of {name} are not held to its schema: {error}")
+            schema = {"type": "object"}
+        schemas.append((name, schema))
+    return Grammar.lark(_hermes(schemas) if style == "hermes" else _coder(schemas)), notices
 
 
-def _hermes(tools: Sequence[Mapping[str, Any]]) -> str:
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["name"]},
-                "arguments": {**tool["parameters"], "type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    schema = _lifted({"anyOf": calls, "x-guidance": JSON_STYLE})
+def _hermes(tools: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    definitions: dict[str, Any] = {}
+    calls = []
+    for name, schema in tools:
+        definitions |= schema.get("$defs", {})
+        arguments = {key: value for key, value in schema.items() if key != "$defs"}
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": name}, "arguments": arguments | _OBJECT},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    schema = {"anyOf": calls, "x-guidance": JSON_STYLE, "$defs": definitions}
     return f'start: "\\n" call "\\n"\ncall: %json {json.dumps(schema)}\n'
 
 
-def _coder(tools: Sequence[Mapping[str, Any]]) -> str:
+_OBJECT = {"type": "object"}
+_END = '"\\n</parameter>\\n"'
+#: Any argument: a name, and a text up to its closing tag.
+_ANY = f'any: "<parameter=" /[^>\\n]+/ ">" NL any_v\nany_v[suffix={_END}]: /(?s:.*)/'
+
+
+def _coder(tools: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Tag by tag, parameters in the order of the schema; a text ends at its closing tag."""
-    rules = []
-    for place, tool in enumerate(tools):
-        parameters = tool["parameters"]
-        parts = []
-        for number, (name, schema) in enumerate(parameters.get("properties", {}).items()):
+    rules = [_ANY]
+    for place, (name, schema) in enumerate(tools):
+        known = arguments(schema)
+        parts = ["any*"] if known is None else []
+        properties, required = known or ({}, [])
+        for number, (argument, each) in enumerate(properties.items()):
             rule = f"p{place}_{number}"
-            optional = "" if name in parameters.get("required", []) else "?"
-            parts.append(rule + optional)
-            rules.append(f"{rule}: {_quoted(f'<parameter={name}>')} NL {rule}_v")
-            rules.append(_value(f"{rule}_v", schema, parameters.get("$defs", {})))
-        rules.append(f"f{place}: {_quoted(tool['name'] + '>')} NL {' '.join(parts)}")
+            parts.append(rule if argument in required else f"{rule}?")
+            rules.append(f"{rule}: {_quoted(f'<parameter={argument}>')} NL {rule}_v")
+            rules.append(_value(f"{rule}_v", each, schema.get("$defs", {})))
+        rules.append(f"f{place}: {_quoted(name + '>')} NL {' '.join(parts)}")
     names = " | ".join(f"f{place}" for place in range(len(tools)))
     return "\n".join([f'start: NL "<function=" ({names}) "</function>" NL', 'NL: "\\n"', *rules])
 
 
-def _value(rule: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    end = '"\\n</parameter>\\n"'
+def _value(rule: str, schema: Any, definitions: Mapping[str, Any]) -> str:
+    """What cannot be a text is JSON of its schema; a text is free, for it may hold anything."""
+    known = kinds(schema, definitions)
     options = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    if options and all(isinstance(each, str) for each in options):
-        return f"{rule}: ({' | '.join(map(_quoted, options))}) {end}"
-    if schema.get("type") == "boolean":  # as the template writes Python's values
-        return f'{rule}: ("True" | "False") {end}'
-    if schema.get("type") in ("integer", "number", "array", "object"):
-        inner = {**schema, "x-guidance": JSON_STYLE}
-        if definitions:
-            inner["$defs"] = definitions
-        return f"{rule}: %json {json.dumps(inner)} {end}"
-    return f"{rule}[suffix={end}]: /(?s:.*)/"
+    if options:
+        return f"{rule}: ({' | '.join(_quoted(_word(each)) for each in options)}) {_END}"
+    if known == {"boolean"}:  # as the template writes Python's values
+        return f'{rule}: ("True" | "False") {_END}'
+    if not known or "string" in known:
+        return f"{rule}[suffix={_END}]: /(?s:.*)/"
+    inner = {**schema, "x-guidance": JSON_STYLE, "$defs": definitions}
+    return f"{rule}: %json {json.dumps(inner)} {_END}"
 
 
-def _lifted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The definitions of all tools at the top, where their references look for them."""
-    definitions: dict[str, Any] = {}
-    for call in schema["anyOf"]:
-        for name, each in call["properties"]["arguments"].pop("$defs", {}).items():
-            if definitions.setdefault(name, each) != each:
-                raise GrammarError(f"two tools define {name!r} differently: rename one")
-    return {**schema, "$defs": definitions} if definitions else schema
+def _word(value: Any) -> str:
+    """A value as the template writes it."""
+    if isinstance(value, str | bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:

@@ -26,6 +26,7 @@ JSON_STYLE: JsonCompileOptions = {
     "key_separator": ": ",
 }
 _NAMING = ("properties", "patternProperties", "$defs", "definitions")
+_VALUES = ("const", "enum", "default", "examples")
 _MOST_REPEATS, _MOST_WORDS = 10_000, 16
 
 
@@ -55,6 +56,8 @@ class Grammar:
         Raises:
             GrammarError: the type has no form in JSON, or the schema is not JSON.
         """
+        if form is True:
+            form = {}
         if isinstance(form, Mapping | bool):
             return cls("json", _schema_text(form))
         return cls("json", _schema_text(schema_of(form)), form)
@@ -122,7 +125,10 @@ class Grammar:
             if "minProperties" in _keywords(json.loads(self.source)):
                 # A grammar does not see that a name comes twice, and twice is once.
                 raise GrammarError("minProperties cannot be kept to: name properties as required")
-            made = LLMatcher.grammar_from_json_schema(self.source, overrides=JSON_STYLE)
+            try:
+                made = LLMatcher.grammar_from_json_schema(self.source, overrides=JSON_STYLE)
+            except ValueError as error:
+                raise GrammarError(f"this schema cannot be used: {error}") from error
         elif self.kind == "lark":
             made = LLMatcher.grammar_from_lark(self.source)
         else:
@@ -169,7 +175,7 @@ class Grammar:
 def _schema_text(schema: Any) -> str:
     """A schema as JSON, or a sentence about what keeps it from being JSON."""
     try:
-        return json.dumps(schema, ensure_ascii=False)
+        return json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise GrammarError(f"the schema is not JSON: {error}") from error
 
@@ -185,9 +191,11 @@ def _first_line(complaint: str) -> str:
 
 
 def _keywords(schema: Any) -> Iterator[str]:
-    """Every key in a JSON Schema, names of properties left out."""
+    """Every key in a JSON Schema, names of properties and values left out."""
     for key, value in schema.items() if isinstance(schema, dict) else ():
         yield key
+        if key in _VALUES:
+            continue
         inner = value.values() if key in _NAMING and isinstance(value, dict) else [value]
         for each in inner:
             yield from _keywords(each)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from qwen3_mlx.errors import GrammarError
+from qwen3_mlx.grammar.schemas import lifted
 
 __all__ = ["build", "is_pydantic", "schema_of"]
 
@@ -137,6 +138,8 @@ class _SchemaMaker:
                 schema["description"] = note
             elif isinstance(note, Mapping):
                 schema |= note
+            elif type(note).__module__.startswith("pydantic"):
+                schema |= _of_field(args[0], note)
         return schema
 
     def _tuple(self, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -187,10 +190,7 @@ class _SchemaMaker:
         }
 
     def _pydantic(self, kind: Any) -> dict[str, Any]:
-        schema = _closed(kind.model_json_schema())
-        self.definitions |= schema.pop("$defs", {})
-        made: dict[str, Any] = schema
-        return made
+        return lifted(_closed(kind.model_json_schema()), self.definitions, f"{kind.__name__}.")
 
     def _free_name(self, kind: Any) -> str:
         name, number = kind.__name__, 1
@@ -198,6 +198,15 @@ class _SchemaMaker:
             number += 1
             name = f"{kind.__name__}{number}"
         return str(name)
+
+
+def _of_field(kind: Any, note: Any) -> dict[str, Any]:
+    """What pydantic's `Field(ge=1, description="…")` says beside the type."""
+    from pydantic import TypeAdapter
+
+    said: dict[str, Any] = TypeAdapter(typing.Annotated[kind, note]).json_schema()
+    plain: dict[str, Any] = TypeAdapter(kind).json_schema()
+    return {name: each for name, each in said.items() if name not in plain and name != "$defs"}
 
 
 def _closed(schema: Any) -> Any:

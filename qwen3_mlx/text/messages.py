@@ -138,7 +138,7 @@ def _parse_arguments(function: dict[str, Any]) -> dict[str, Any]:
         return function
     try:
         parsed = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return function  # a broken call of the model's own: shown to it as it was written
     return {**function, "arguments": parsed} if isinstance(parsed, dict) else function
 

@@ -1,4 +1,4 @@
-"""Texts into values, by the JSON Schema that says what they should be."""
+"""Texts into values, by the JSON types that they may have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["typed"]
+__all__ = ["kinds_of", "typed"]
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 
@@ -14,12 +14,14 @@ _WORDS = {"true": True, "false": False, "null": None, "none": None}
 def typed(text: str, schema: Mapping[str, Any]) -> Any:
     """The value that a text stands for; one that is not of the type stays a text.
 
-    Where the schema allows texts and others, what reads as one of the others is that.
+    Where the schema allows texts and others, what reads as one of the others is that. Of the
+    schema only "type" counts, a name or a list of them; without it everything is a text.
 
     >>> [typed("3", {"type": kind}) for kind in ("integer", "string", "null")]
     [3, '3', '3']
     """
-    kinds = _kinds(schema)
+    stated = schema.get("type", ())
+    kinds = {stated} if isinstance(stated, str) else set(stated)
     if not kinds or kinds == {"string"}:
         return text
     word = text.strip().lower()
@@ -27,37 +29,28 @@ def typed(text: str, schema: Mapping[str, Any]) -> Any:
         if kind in kinds and word in _WORDS and (_WORDS[word] is None) == (kind == "null"):
             return _WORDS[word]
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return text
-    return value if _kind(value) & kinds else text
+    return value if kinds_of(value) & kinds else text
 
 
-def _kinds(schema: Mapping[str, Any]) -> set[str]:
-    """The JSON types that a schema allows, as far as it names them."""
-    kinds: set[str] = set()
-    stated = schema.get("type", [])
-    kinds.update([stated] if isinstance(stated, str) else stated)
-    for option in [*schema.get("anyOf", []), *schema.get("oneOf", [])]:
-        kinds |= _kinds(option)
-    if not kinds:
-        values = [*schema.get("enum", []), *([schema["const"]] if "const" in schema else [])]
-        kinds = {kind for value in values for kind in _kind(value)}
-        if "$ref" in schema:
-            kinds.add("object")
-    return kinds
+def kinds_of(value: Any) -> frozenset[str]:
+    """The JSON types of a value: a whole number is a number, too.
 
-
-def _kind(value: Any) -> set[str]:
-    """The JSON types of a value: a whole number is a number too."""
+    >>> sorted(kinds_of(3.0))
+    ['integer', 'number']
+    """
     if value is None:
-        return {"null"}
+        return frozenset(("null",))
     if isinstance(value, bool):
-        return {"boolean"}
-    if isinstance(value, int):
-        return {"integer", "number"}
-    if isinstance(value, float):
-        return {"number", "integer"} if value.is_integer() else {"number"}
+        return frozenset(("boolean",))
+    if isinstance(value, int | float):
+        return frozenset(("number", "integer") if value == value // 1 else ("number",))
     if isinstance(value, str):
-        return {"string"}
-    return {"array"} if isinstance(value, list) else {"object"}
+        return frozenset(("string",))
+    return frozenset(("array",) if isinstance(value, list) else ("object",))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

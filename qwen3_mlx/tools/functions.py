@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_type_hints
 
 from qwen3_mlx.errors import OptionError, ToolError
+from qwen3_mlx.grammar.schemas import lifted
 from qwen3_mlx.grammar.types import build, schema_of
 
 __all__ = ["AnyTool", "Tool", "tools_of"]
@@ -57,12 +58,19 @@ class Tool:
         name = getattr(function, "__name__", "")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", name):
             raise OptionError(f"a tool needs a name of letters, digits and _, not {name!r}")
-        hints = get_type_hints(function, include_extras=True)
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except (NameError, TypeError) as error:
+            raise OptionError(f"tool {name}: a type hint cannot be read ({error})") from error
         words, about = _docstring(function)
         properties, required = {}, []
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise OptionError(f"tool {name} takes *{parameter.name}: name its parameters")
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                raise OptionError(
+                    f"tool {name}: {parameter.name!r} has no name, as / says: calls do"
+                )
             if parameter.name not in hints:
                 raise OptionError(f"tool {name}: parameter {parameter.name!r} has no type hint")
             schema = schema_of(hints[parameter.name])
@@ -88,7 +96,7 @@ class Tool:
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
             raise OptionError(f"a tool needs a name: {dict(schema)!r:.80}")
         parameters = inner.get("parameters") or {"type": "object", "properties": {}}
-        return cls(inner["name"], str(inner.get("description", "")), parameters)
+        return cls(inner["name"], str(inner.get("description") or ""), parameters)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -175,8 +183,8 @@ def tools_of(tools: Sequence[AnyTool]) -> list[Tool]:
 def _hoisted(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
     """One object schema, with the definitions of all its properties at its top."""
     definitions: dict[str, Any] = {}
-    for schema in properties.values():
-        definitions |= schema.pop("$defs", {})
+    for name, schema in properties.items():
+        properties[name] = lifted(schema, definitions, f"{name}.")
     made = {
         "type": "object",
         "properties": properties,
@@ -186,10 +194,13 @@ def _hoisted(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
     return {**made, "$defs": definitions} if definitions else made
 
 
+_SECTIONS = "Arg|Argument|Parameter|Return|Yield|Raise|Example|Note"
+
+
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     """What comes before the sections, and what "Args:" says of each parameter."""
     text = inspect.getdoc(function) or ""
-    words = re.split(r"\n\s*(?:Args|Arguments|Parameters|Returns|Raises|Example|>>>)", text)[0]
+    words = re.split(rf"\n\s*(?:(?:{_SECTIONS})s?(?::|\n\s*---)|>>>)", text)[0]
     section = re.search(r"\n(?:Args|Arguments|Parameters):\n((?:[ \t]+.*\n?|\n)+)", text)
     about: dict[str, str] = {}
     last = ""

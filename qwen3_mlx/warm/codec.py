@@ -55,7 +55,11 @@ def event_of(message: Mapping[str, Any]) -> Event:
 
 
 def plain(value: Any) -> Any:
-    """A value in the types that JSON has."""
+    """A value in the types that JSON has.
+
+    Raises:
+        OptionError: JSON has none for it.
+    """
     if isinstance(value, Grammar):
         return {"kind": value.kind, "source": value.source}  # its type is for whoever asked
     if isinstance(value, Tool):
@@ -72,7 +76,9 @@ def plain(value: Any) -> Any:
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise OptionError(f"a {type(value).__name__} cannot be sent to the agent: give JSON values")
 
 
 def made(hint: Any, value: Any) -> Any:

@@ -17,7 +17,7 @@ from agent_stand import where_signal_is
 from server_stand import CHAT, PATIENCE, hi
 
 from qwen3_mlx_app.cli import main
-from qwen3_mlx_app.server.command import names_of
+from qwen3_mlx_app.server.command import _origin, names_of
 
 SERVE = ["serve", "-m", "tiny", "--port", "0"]
 
@@ -30,6 +30,8 @@ SERVE = ["serve", "-m", "tiny", "--port", "0"]
         (["--key", "two words"], "a key is"),
         (["--key", "schlüssel"], "a key is"),
         (["--parallel", "0"], "--parallel is 0"),
+        (["--allow-origin", "*"], "must be one site"),
+        (["--allow-origin", "localhost:3000"], "must be one site"),
         (["--port", "99999"], "choose another --port"),
         (["--host", "192.0.2.1", "--key", "sesame"], "cannot be used"),
         (["--memory-limit", "1MB"], "a limit of 1.0 MB is too small"),
@@ -51,6 +53,10 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert main([*SERVE[:3], "--port", str(port)]) == 2
     assert str(port) in capsys.readouterr().err
+
+
+def test_a_site_is_known_without_its_slash() -> None:
+    assert _origin("http://LocalHost:3000/") == "http://localhost:3000"
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,11 @@ def test_a_site_that_was_allowed_may_ask_and_read() -> None:
         assert before.status == 204
         assert before.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
         assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
+        for wanted, granted in (("authorization,x-stainless-os", "authorization, x-stainless-os"),
+                                ("bad name", "Authorization, Content-Type")):  # fmt: skip
+            asked = {"Access_Control_Request_Headers": wanted, **site}
+            answer = stand.ask("OPTIONS", CHAT, **asked)
+            assert answer.headers["Access-Control-Allow-Headers"] == granted
         reply = stand.ask("GET", "/v1/models", Authorization="Bearer sesame", **site)
         assert reply.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
         assert reply.headers["Vary"] == "Origin"

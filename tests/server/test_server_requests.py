@@ -53,6 +53,21 @@ def understood(parse: Any, body: dict[str, Any]) -> Asked | None:
     return None
 
 
+def test_parameters_as_other_languages_write_them() -> None:
+    schema = {"type": "object", "properties": {"v": True}, "required": None, "$defs": None}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    made = asked.chat(GOOD | {"tools": tools})
+    assert made.wishes["tools"][0].name == "f"
+
+
+def test_arguments_nested_beyond_reason_are_shown_as_they_are() -> None:
+    deep = '{"a":' + "[" * 5000 + "]" * 5000 + "}"
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": deep}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    made = asked.chat({"messages": [*GOOD["messages"], message]})
+    assert made.prompt[-1]["tool_calls"][0]["function"]["arguments"] == deep
+
+
 @given(BODIES)
 def test_any_chat(body: dict[str, Any]) -> None:
     understood(asked.chat, body)

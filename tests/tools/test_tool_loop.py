@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import jsonschema
+import pydantic
 import pytest
 
 from qwen3_mlx import Chat, OptionError, StepDone, Tool, ToolCall, ToolResult
@@ -65,6 +67,47 @@ def test_schema_of_a_function() -> None:
     assert parameters["properties"]["place"]["required"] == ["city"]
 
 
+def test_a_description_ends_at_a_section_and_not_at_a_word() -> None:
+    def look(place: str) -> str:
+        """Look something up.
+
+        Returns are quick. Parameters of the search are fixed.
+
+        Returns:
+            What was found.
+        """
+        return place
+
+    assert Tool.of(look).description.endswith("Parameters of the search are fixed.")
+    assert Tool.given({"name": "f", "description": None}).description == ""
+
+
+def test_definitions_of_one_name_stay_apart() -> None:
+    def item(field: str) -> Any:
+        return pydantic.create_model("Item", **{field: (int, ...)})
+
+    first = pydantic.create_model("First", item=(item("a"), ...))
+    second = pydantic.create_model("Second", item=(item("b"), ...))
+
+    def f(one: Any, other: Any) -> None: ...
+
+    f.__annotations__ = {"one": first, "other": second}
+    parameters = Tool.of(f).parameters
+    known = {"one": {"item": {"a": 1}}, "other": {"item": {"b": 2}}}
+    jsonschema.validate(known, parameters)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(known | {"other": {"item": {"a": 2}}}, parameters)
+
+
+def test_what_pydantic_says_of_an_argument() -> None:
+    def f(n: int) -> None: ...
+
+    f.__annotations__["n"] = Annotated[int, pydantic.Field(ge=1, description="how many")]
+    assert Tool.of(f).parameters["properties"]["n"] == {
+        "type": "integer", "minimum": 1, "description": "how many",
+    }  # fmt: skip
+
+
 def test_arguments_become_their_types() -> None:
     arguments = {"place": {"city": "Bern"}, "days": [1]}
     assert Tool.of(weather).call(arguments) == "fine in Bern, 20 C, [1]"
@@ -78,10 +121,20 @@ def stars(*args: int) -> int:
     return 1
 
 
+def unnamed(a: int, /) -> int:
+    return a
+
+
+def unreadable(a: Nowhere) -> int:  # type: ignore[name-defined]  # noqa: F821
+    return 1
+
+
 @pytest.mark.parametrize(
     ("tools", "words"),
     [
         ([no_hint], "no type hint"),
+        ([unnamed], "'a' has no name, as / says"),
+        ([unreadable], "tool unreadable: a type hint cannot be read"),
         ([stars], r"takes \*args"),
         ([lambda: 1], "a tool needs a name"),
         ([add, add], "two tools are named"),

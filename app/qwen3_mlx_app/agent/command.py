@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from qwen3_mlx.errors import EngineError, OptionError
+from qwen3_mlx.open_files import allow_files
 from qwen3_mlx.warm import link, place
 from qwen3_mlx_app import options
 
@@ -81,6 +82,7 @@ def _run(args: argparse.Namespace) -> int:
 
     _check_idle(args)
     identity = Identity(_fetched(options.chosen_model(args)), options.memory(args))
+    allow_files(256 + 64)  # the clients that the agent takes, and its own
     server = _server(args, identity)
     if server is None:
         return 0

@@ -293,8 +293,10 @@ def _tool(given: Any, place: int) -> Tool:
 def _describes_an_object(schema: Any) -> bool:
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
         return False
-    inner, needed = schema.get("properties", {}), schema.get("required", [])
-    sound = isinstance(inner, dict) and all(isinstance(each, dict) for each in inner.values())
+    inner, needed = schema.get("properties", {}), schema.get("required") or []
+    sound = isinstance(inner, dict) and all(
+        isinstance(each, dict | bool) for each in inner.values()
+    )
     return sound and isinstance(needed, list) and all(isinstance(each, str) for each in needed)
 
 

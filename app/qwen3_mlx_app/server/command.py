@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_mlx import places
 from qwen3_mlx.errors import OptionError
+from qwen3_mlx.open_files import allow_files
 from qwen3_mlx_app import options
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "names_of", "run"]
 
 _KEY = "QWEN3_MLX_SERVE_KEY"
+#: A client takes three files (its socket, and a pair that wakes its thread); 256 may be there.
+_FILES = 3 * 256 + 64
 _EXAMPLES = """\
 examples:
   qwen3-mlx serve -m 4b
@@ -95,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.parallel < 1:
         raise OptionError(f"--parallel is {args.parallel}, and must be at least 1")
     name = options.chosen_model(args)
+    allow_files(_FILES)
     server = _server(args, name, key)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -114,6 +119,16 @@ def run(args: argparse.Namespace) -> int:
         server.close()
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _origin(given: str) -> str:
+    """A site as browsers name it: scheme, host and port, without a path."""
+    site = given.rstrip("/")
+    if not re.fullmatch(r"https?://[^/*?#@]+", site):
+        raise OptionError(
+            f"--allow-origin is {given!r}, and must be one site, such as http://localhost:3000"
+        )
+    return site.lower()
 
 
 def names_of(name: str) -> list[str]:
@@ -160,7 +175,8 @@ def _server(args: argparse.Namespace, name: str, key: str) -> Server:
 
     served = Served(_loader(args, name, log), probe=_touch, log=log)
     gate = Gate(args.parallel, waiting=16 * args.parallel)
-    guard = Guard(args.host, key, args.allow_host, args.allow_origin)
+    origins = [_origin(given) for given in args.allow_origin]
+    guard = Guard(args.host, key, args.allow_host, origins)
     return Server(args.host, args.port, Desk(names_of(name), served, gate, guard), log)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -90,7 +91,7 @@ class Desk:
         if self._guard.may_read(connection.headers):
             headers |= {
                 "Access-Control-Allow-Methods": allowed,
-                "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                "Access-Control-Allow-Headers": _wanted_headers(connection),
                 "Access-Control-Max-Age": "600",
             }
         connection.send(204, headers=headers)
@@ -178,6 +179,14 @@ class Desk:
                 connection.about = _summary(send(connection, events, asked, form))
             finally:
                 generation.cancel()  # nothing, if it has ended
+
+
+def _wanted_headers(connection: Connection) -> str:
+    """All that a page of a known site wants to send; OpenAI's own client has a dozen."""
+    wanted = connection.headers.get("Access-Control-Request-Headers") or ""
+    named = [name.strip() for name in wanted.split(",")]
+    sound = all(re.fullmatch(r"[A-Za-z0-9-]{1,64}", name) for name in named)
+    return ", ".join(named) if sound else "Authorization, Content-Type"
 
 
 def _begin(model: ChatModel, asked: Asked) -> Generation:
