@@ -247,6 +247,8 @@ def _choice_grammar(options: Sequence[str]) -> Grammar:
 def _with(wishes: Mapping[str, Any], grammar: Grammar) -> dict[str, Any]:
     if wishes.get("grammar") is not None:
         raise OptionError("the form of this answer is settled: leave out grammar=")
+    if wishes.get("tools"):
+        raise OptionError("this answer is a value and no call: leave out tools=, or ask")
     return {**wishes, "grammar": grammar}
 
 

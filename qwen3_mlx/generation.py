@@ -173,7 +173,7 @@ class TextGeneration(Reading):
 
     def token(self, token: int) -> Directive:
         self._last.append(token)
-        if self._steering.guides_all:
+        if self._steering.guides_all(token):
             return self._guided(token)
         self._steering.hear(token)
         text = self._decoder.push(token)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from qwen3_mlx.errors import GrammarError, OptionError
-from qwen3_mlx.grammar.calls import CallGuide, call_grammar
+from qwen3_mlx.grammar.calls import AnswerOrCalls, CallGuide, call_grammar
 from qwen3_mlx.grammar.grammar import Grammar
 from qwen3_mlx.grammar.guide import AnswerGuide
 from qwen3_mlx.grammar.schemas import arguments, kinds, self_contained
@@ -52,8 +52,9 @@ class Guides:
         """What may be drawn after a prompt; where calls run free, a notice in it says so.
 
         Args:
-            grammar: what all of the answer keeps to.
-            tools: what may be called; not together with a grammar.
+            grammar: what all of the answer keeps to; where tools may be called, unless it begins
+                with a call.
+            tools: what may be called.
             parser: tells thought from answer; None where there are no thoughts.
             most: tokens that may be drawn, thought included.
             meanwhile: called once while the vocabulary is being built.
@@ -63,11 +64,12 @@ class Guides:
             GrammarError: the grammar cannot be used.
             OptionError: there is no room for any answer that fits, or a call cannot be forced.
         """
-        if grammar is not None:
-            return self._for_answer(grammar, made.thinks, parser, most, meanwhile)
-        if not tools:
-            return Steering.free(self._tokenizer)
         forced = tool_choice != "auto"
+        answer = None
+        if grammar is not None and not forced:
+            answer = self._for_answer(grammar, made.thinks, parser, most, meanwhile)
+        if not tools:
+            return answer or Steering.free(self._tokenizer)
         wanted = tools if tool_choice in ("auto", "required") else _named(tool_choice, tools)
         steering, notices = self._for_calls(wanted, parser, meanwhile, must_call=forced)
         if forced and steering.guide is None:
@@ -75,7 +77,15 @@ class Guides:
         if forced:
             self._place(steering, made.thinks, parser, 0, most)
         made.notices += notices
-        return steering
+        return steering if answer is None else self._either(answer, steering)
+
+    def _either(self, answer: Steering, calls: Steering) -> Steering:
+        """For an answer of a form that may be a call instead, where calls can be told."""
+        open_id = self._tokenizer.id_of(OPEN)
+        if isinstance(calls.guide, CallGuide) and open_id is not None:
+            assert isinstance(answer.guide, AnswerGuide)
+            answer.guide = AnswerOrCalls(answer.guide, calls.guide, open_id)
+        return answer
 
     def call_parser(self, tools: Sequence[Tool]) -> CallParser | None:
         """Finds the calls of these tools in an answer; None where there are none."""

@@ -74,10 +74,10 @@ class Steering:
         """Whether the next token belongs to the answer."""
         return self.parser is None or self.parser.closed
 
-    @property
-    def guides_all(self) -> bool:
-        """Whether the next token belongs to an answer all of which is guided."""
-        return self.guide is not None and self.guide.whole and self.in_answer
+    def guides_all(self, token: int) -> bool:
+        """Whether the next token, this one, belongs to an answer all of which is guided."""
+        guide = self.guide
+        return guide is not None and guide.whole and self.in_answer and not guide.frees(token)
 
     @property
     def needs_answer(self) -> bool:

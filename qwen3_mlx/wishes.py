@@ -30,8 +30,8 @@ def must_agree(
         raise OptionError("a raw prompt is one text, without system prompt or thinking=")
     if form and stop:
         raise OptionError("an answer that keeps to a grammar ends where that does: no stop=")
-    if tools and (raw or form):
-        raise OptionError("tools go with neither a raw prompt nor a grammar: leave out one")
+    if tools and raw:
+        raise OptionError("tools do not go with a raw prompt: leave out one")
     if forced and not tools:
         raise OptionError("a call is required, and there are no tools: pass tools=")
 

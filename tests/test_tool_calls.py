@@ -12,7 +12,7 @@ from checkpoints import write_checkpoint
 from script import scripted
 
 import qwen3_mlx
-from qwen3_mlx import OptionError, Qwen3, Sampling, ToolCall, ToolCallDelta
+from qwen3_mlx import Grammar, OptionError, Qwen3, Sampling, ToolCall, ToolCallDelta
 from qwen3_mlx.grammar.calls import CallGuide, call_grammar
 from qwen3_mlx.grammar.vocabulary import Vocabulary
 from qwen3_mlx.steering import Steering
@@ -144,6 +144,48 @@ def test_calls_of_a_reply(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None
     deltas = "".join(e.text for e in events if isinstance(e, ToolCallDelta) and e.index == 0)
     assert json.loads(deltas) == arguments
     assert len({call.id for call in reply.tool_calls}) == 2
+
+
+FORM = Grammar.json({"type": "object", "properties": {"n": {"type": "integer"}},
+                     "required": ["n"], "additionalProperties": False})  # fmt: skip
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    ("text", "fits", "calls"),
+    [
+        ('{"n": 42}', True, []),
+        ('<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>', None, ["clock"]),
+        ("Hello, I would rather talk.", True, []),
+    ],
+)
+def test_a_form_and_tools_together(
+    text: str, fits: bool | None, calls: list[str], thinking: bool, model: Qwen3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The first token of the answer decides: a call, or all of it keeps to the form."""
+    thought = "<think>\nhm\n</think>\n\n" if thinking else ""
+    scripted(model, monkeypatch, [*model.encode(thought + text), 258])
+    reply = model.ask("?", thinking=thinking, tools=TOOLS, grammar=FORM, max_tokens=200)
+
+    assert reply.fits is fits
+    assert [call.name for call in reply.tool_calls] == calls
+    if calls:
+        assert reply.text == ""
+    else:
+        assert "n" in FORM.parse(reply.text)
+
+
+def test_a_call_that_must_come_needs_no_form(model: Qwen3) -> None:
+    reply = model.ask(
+        "?", thinking=False, tools=TOOLS, grammar=FORM, tool_choice="clock", max_tokens=200
+    )
+    assert reply.fits is None
+
+
+def test_a_value_is_no_call(model: Qwen3) -> None:
+    with pytest.raises(OptionError, match="leave out tools="):
+        model.json("?", int, tools=TOOLS)
 
 
 def test_a_call_that_is_cut_is_text(model: Qwen3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ from qwen3_mlx.grammar.schemas import arguments, kinds, self_contained
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-__all__ = ["CallGuide", "call_grammar"]
+    from qwen3_mlx.grammar.guide import AnswerGuide, Guide
+
+__all__ = ["AnswerOrCalls", "CallGuide", "call_grammar"]
 
 
 class CallGuide:
@@ -48,6 +50,9 @@ class CallGuide:
     def fits(self) -> bool:
         return self._call is None
 
+    def frees(self, token: int) -> bool:
+        return False  # it is free already
+
     def end(self) -> bytes | None:
         """A call is never brought to its end: it would be carried out."""
         return None
@@ -72,6 +77,58 @@ class CallGuide:
         else:
             self._call.consume_token(token)
         return None
+
+
+class AnswerOrCalls:
+    """An answer that keeps to a grammar, or one that begins with a call: its first token decides.
+
+    Args:
+        answer: the one, at its start.
+        calls: the other.
+        open_id: of `<tool_call>`.
+    """
+
+    demands = True
+
+    def __init__(self, answer: AnswerGuide, calls: CallGuide, open_id: int) -> None:
+        self._guide: Guide = answer
+        self._calls, self._open_id, self._begun = calls, open_id, False
+
+    @property
+    def whole(self) -> bool:
+        return self._guide.whole
+
+    @property
+    def done(self) -> bool:
+        return self._guide.done
+
+    @property
+    def fits(self) -> bool:
+        return self._guide.fits
+
+    @property
+    def error(self) -> GrammarError | None:
+        return self._guide.error
+
+    def allowed(self) -> bytes | None:
+        bits = self._guide.allowed()
+        if self._begun or bits is None:
+            return bits
+        more = bytearray(bits)
+        more[self._open_id >> 3] |= 1 << (self._open_id & 7)
+        return bytes(more)
+
+    def frees(self, token: int) -> bool:
+        return not self._begun and token == self._open_id
+
+    def take(self, token: int, left: int) -> bytes | None:
+        if self.frees(token):
+            self._guide = self._calls
+        self._begun = True
+        return self._guide.take(token, left)
+
+    def end(self) -> bytes | None:
+        return self._guide.end()
 
 
 def _only(id: int, vocab: int) -> bytes:

@@ -39,6 +39,9 @@ class Guide(Protocol):
         that are returned, in its place.
         """
 
+    def frees(self, token: int) -> bool:
+        """Whether with this token the answer becomes one that need not fit: it opens a call."""
+
     def end(self) -> bytes | None:
         """End here: bytes that make the answer whole; None where there are none."""
 
@@ -122,6 +125,9 @@ class AnswerGuide:
             return self._end(known)
         self.text += data
         return None
+
+    def frees(self, token: int) -> bool:
+        return False
 
     def end(self) -> bytes | None:
         return self._end(quick_ending(self._bytes, self._words))
