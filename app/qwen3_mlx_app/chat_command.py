@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,26 +231,32 @@ def _session(
         overflow=args.overflow,
         tools=tools,
     )
-    store, trouble = _store(args)
-    session = Session(load, chosen, store=store, trouble=trouble)
+    store, trouble, reopen = _store(args)
+    session = Session(load, chosen, store=store, trouble=trouble, reopen=reopen)
     session.state.budget = settings.budget or None if args.budget is None else args.budget
     session.state.view = next(view for view in VIEWS if view == settings.thoughts)
     return session
 
 
-def _store(args: argparse.Namespace) -> tuple[Store | None, str]:
-    """The chats on disk, or why there are none. A pipe without --plain is a script: not kept."""
+def _store(
+    args: argparse.Namespace,
+) -> tuple[Store | None, str, Callable[[], Store] | None]:
+    """The chats on disk, or why there are none, and how to try again.
+
+    A pipe without --plain is a script: not kept.
+    """
     from qwen3_mlx import hub
     from qwen3_mlx_app.tui.store import Store, StoreError
 
     if args.private:
-        return None, language.t("--private was given")
+        return None, language.t("--private was given"), None
     if not args.plain and not _on_screen():
-        return None, ""
+        return None, "", None
+    opened = partial(Store, hub.data_dir() / "chats.db")
     try:
-        return Store(hub.data_dir() / "chats.db"), ""
+        return opened(), "", opened
     except StoreError as error:
-        return None, str(error)
+        return None, str(error), opened
 
 
 def _model_name(args: argparse.Namespace) -> tuple[str, str]:

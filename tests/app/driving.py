@@ -8,9 +8,12 @@ the test names (`wait_until`).
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from textual.app import ScreenStackError
 from textual.css.query import QueryError
@@ -52,6 +55,15 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@contextmanager
+def another_writer(database: Path, pid: int = 1) -> Iterator[None]:
+    """As if another window, of this process number, had the chats open."""
+    file = database.with_name(f"{database.name}-{pid}.writer")
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def full_answer(pause_after: int | None = None) -> Answer:

@@ -15,12 +15,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from driving import Clock, until
+from driving import Clock, another_writer, until
 
 from qwen3_mlx.errors import EngineError
+from qwen3_mlx.events import ToolCall, ToolResult
 from qwen3_mlx.testing import Answer, FakeModel
+from qwen3_mlx_app.tui import calls
 from qwen3_mlx_app.tui.exchange import SavedChat
-from qwen3_mlx_app.tui.keeping import FLUSH_SECONDS
+from qwen3_mlx_app.tui.keeping import FLUSH_SECONDS, RETRY_SECONDS
+from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import Phase, Turn
 from qwen3_mlx_app.tui.store import INTERRUPTED, SavedTurn, Store, StoreError
@@ -203,10 +206,91 @@ def test_looking_at_a_chat_of_another_window_makes_no_copy(
     session.new()
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("UPDATE chats SET writer = 1")
-    assert session.open(chat)
+    with another_writer(path):
+        assert session.open(chat)
     session.new()
     assert session.keeper.store is not None
     assert [row.id for row in session.keeper.store.chats()] == [chat]
+
+
+def test_a_chat_that_is_left_unsaved_is_stored_later(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    clock = Clock()
+    session = open_session("one", "two", "three", clock=clock)
+    answered(session, session.send("kept"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        answered(session, session.send("unsaved"))
+        session.new()
+        answered(session, session.send("another chat"))
+        assert not session.keeper.saved
+        raw.execute("COMMIT")
+    clock.now += RETRY_SECONDS + 1
+    session.drain()
+    assert session.keeper.saved
+    store = session.keeper.store
+    assert store is not None
+    stored = [[turn.question for turn in store.turns(row.id)] for row in store.chats()]
+    assert sorted(stored) == [["another chat"], ["kept", "unsaved"]]
+
+
+def test_a_database_that_was_locked_at_the_start_is_tried_again(path: Path) -> None:
+    Store(path).close()
+    clock, free = Clock(), []
+
+    def reopen() -> Store:
+        if not free:
+            raise StoreError("another program holds it locked")
+        return Store(path)
+
+    session = Session(lambda progress: FakeModel(["one", "two"]), clock=clock, store=None,
+                      trouble="another program holds it locked", reopen=reopen)  # fmt: skip
+    session.start()
+    answered(session, session.send("q"))
+    assert session.keeper.trouble
+    free.append(True)
+    clock.now += RETRY_SECONDS + 1
+    session.drain()
+    assert session.keeper.saved
+    assert session.keeper.store is not None
+    assert [row.title for row in session.keeper.store.chats()] == ["q"]
+    session.close()
+
+
+def test_a_chat_that_another_window_deleted_for_good_is_stored_anew(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    session = open_session("one", "two")
+    answered(session, session.send("q"))
+    chat = session.keeper.chat
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.execute("DELETE FROM chats WHERE id = ?", (chat,))
+    answered(session, session.send("r"))
+    assert session.keeper.saved
+    assert session.keeper.store is not None
+    questions = [turn.question for turn in session.keeper.store.turns(session.keeper.chat)]
+    assert questions == ["q", "r"]
+
+
+def test_a_call_that_was_carried_out_is_stored_at_once(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    session = open_session(Answer("", pause_after=0))
+    turn = session.send("delete it")
+    assert turn is not None
+    first, second = ToolCall("c1", "delete", {}), ToolCall("c2", "again", {})
+    for call in (first, second):
+        calls.advance(turn, call)
+    calls.end_step(turn)
+    calls.advance(turn, ToolResult(first, "done", failed=False))
+    session.keeper.tick()
+    with closing(Store(path)) as other:
+        (stored,) = other.turns(session.keeper.chat)
+    found = restored(stored)
+    assert [use.result for use in found.tools] == ["done", calls.OVER]
+    assert [each["role"] for each in found.steps.messages] == ["assistant", "tool", "tool"]
 
 
 def test_without_a_store_the_chat_goes_on() -> None:
@@ -228,9 +312,11 @@ def test_a_chat_of_another_window_goes_on_as_a_copy(
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE chats SET writer = 1")
     raw.close()
-    assert session.open(chat)
-    assert session.keeper.elsewhere
-    answered(session, session.send("r"))
+    with another_writer(path):
+        assert session.open(chat)
+        assert session.keeper.elsewhere
+        answered(session, session.send("r"))
+    assert not session.keeper.elsewhere
     assert session.keeper.chat not in (0, chat)
     assert session.keeper.store is not None
     assert len(session.keeper.store.turns(chat)) == 1

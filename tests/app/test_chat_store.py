@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from driving import another_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ from qwen3_mlx_app.tui.exchange import (
 from qwen3_mlx_app.tui.keeping import Keeper
 from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.state import ChatState
-from qwen3_mlx_app.tui.store import INTERRUPTED, SavedTurn, Store, StoreError
+from qwen3_mlx_app.tui.store import INTERRUPTED, ChatGoneError, SavedTurn, Store, StoreError
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_tree_of_turns_comes_back(path: Path) -> None:
     db = Store(path)
     chat = db.new_chat("Sums", "Be brief.")
     first = db.add_turn(chat, None, "1 + 1?", thinks=True)
-    db.save_partial(first, "well", "Tw")
+    db.save_partial(first, SavedTurn("", thought="well", answer="Tw"))
     (partial,) = db.turns(chat)
     assert (partial.thought, partial.answer, partial.finish) == ("well", "Tw", "")
     db.finish_turn(first, SavedTurn("", thought="well", answer="Two.", details={"model": "m"}))
@@ -169,12 +170,15 @@ def test_two_instances_write_one_file_and_a_chat_has_one_writer(path: Path) -> N
     other = filled(two, "yours")
     assert {row.id for row in one.chats()} == {chat, other}
     with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE chats SET writer = 1 WHERE id = ?", (chat,))  # init lives, as ever
+        raw.execute("UPDATE chats SET writer = 1 WHERE id = ?", (chat,))
         raw.execute("UPDATE chats SET writer = ? WHERE id = ?", (a_dead_process(), other))
     raw.close()
-    assert not two.claim(chat)
+    with another_writer(path):
+        assert not two.claim(chat)
+        assert two.written_elsewhere(chat)
     assert two.claim(other)
     assert not two.claim(99)
+    assert two.claim(chat), "init lives, as ever, and has no chat open"
     two.release(other)
     one.close()
     two.close()
@@ -187,10 +191,39 @@ def test_an_answer_that_another_instance_is_writing_is_left_alone(path: Path) ->
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE chats SET writer = 1")
     raw.close()
-    two = Store(path)
+    with another_writer(path):
+        two = Store(path)
     assert two.turns(chat)[0].finish == ""
     one.close()
     two.close()
+
+
+def test_what_is_said_in_a_deleted_chat_brings_it_back(path: Path) -> None:
+    one, two = Store(path), Store(path)
+    chat = filled(one, "mine")
+    two.delete(chat)
+    assert one.chats() == []
+    assert two.last_deleted() == chat
+    one.add_turn(chat, None, "still here", thinks=False)
+    assert [row.id for row in two.chats()] == [chat]
+    with pytest.raises(ChatGoneError):
+        one.add_turn(99, None, "nowhere", thinks=False)
+    one.close()
+    two.close()
+
+
+def test_titles_are_found_and_one_long_chat_hides_no_other(path: Path) -> None:
+    db = Store(path)
+    old = filled(db, "a needle in the old one")
+    db.rename(old, "old")
+    db.rename(filled(db, "figures"), "Taxes 2024")
+    long = db.new_chat("long")
+    for number in range(500):
+        db.add_turn(long, None, f"needle {number}", thinks=False)
+    assert [hit.chat.id for hit in db.search("needle")] == [long, old]
+    (hit,) = db.search("2024 tax")
+    assert (hit.chat.title, hit.line[hit.begin : hit.end]) == ("Taxes 2024", "Tax")
+    db.close()
 
 
 def test_a_locked_database_is_an_error_and_no_hang(path: Path) -> None:

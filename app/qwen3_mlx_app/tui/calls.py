@@ -125,14 +125,14 @@ def settle(turn: Turn) -> None:
 
 
 def to_json(turn: Turn) -> dict[str, Any]:
-    """The steps of a turn as the database and exported files have them."""
+    """The steps of a turn that are over, as the database and exported files have them."""
     steps = turn.steps
     return {
         "messages": steps.messages,
         "thought_from": steps.thought_from,
         "answer_from": steps.answer_from,
         "failed": [use.number for use in turn.tools if use.failed],
-        "after": [use.after for use in turn.tools],
+        "after": [use.after for use in turn.tools if use.after is not None],
     }
 
 
@@ -149,7 +149,9 @@ def restore(turn: Turn, value: Any) -> None:
         ]
         for use, (thought, answer) in zip(uses, value["after"], strict=True):
             use.after = int(thought), int(answer)
-        steps = Steps(messages, int(value["thought_from"]), int(value["answer_from"]), len(uses))
+        lost = [use for use in uses if use.number not in results]  # the program died meanwhile
+        said = [*messages, *(_result(use) for use in lost)]
+        steps = Steps(said, int(value["thought_from"]), int(value["answer_from"]), len(uses))
     except (TypeError, KeyError, ValueError, OverflowError):
         return
     if all(message["role"] in ("assistant", "tool") for message in messages):
@@ -180,6 +182,9 @@ def _said(turn: Turn, number: str, name: str, values: Mapping[str, Any]) -> None
 
 def _end(turn: Turn, use: ToolUse, content: str, failed: bool) -> None:
     use.asks, use.result, use.failed = False, content, failed
-    turn.steps.messages.append(
-        {"role": "tool", "tool_call_id": use.number, "name": use.name, "content": content}
-    )
+    turn.steps.messages.append(_result(use))
+
+
+def _result(use: ToolUse) -> dict[str, Any]:
+    said = {"role": "tool", "tool_call_id": use.number, "name": use.name}
+    return {**said, "content": use.result or ""}

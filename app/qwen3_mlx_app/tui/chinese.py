@@ -214,6 +214,9 @@ WORDS: dict[str, str] = {
     "The last {n}; typing finds the others.": "最近 {n} 个；输入文字可找到其他的。",
     "There are no chats yet.": "还没有对话。",
     "Deleted. ^z brings it back.": "已删除。^z 恢复。",
+    "This chat is open in another window: leave it there first.": (
+        "这个对话在另一个窗口中打开：请先在那里离开它。"
+    ),
     "This chat is on show: start another one first, with {new}.": (
         "正在显示此对话：请先用 {new} 新建。"
     ),

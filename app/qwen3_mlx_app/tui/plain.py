@@ -55,6 +55,7 @@ class PlainChat:
         self._over = False
         self._failures = 0
         self._told = 0
+        self._told_trouble = False
 
     def run(self) -> int:
         """Read, answer, repeat; 0 unless an answer failed."""
@@ -127,6 +128,14 @@ class PlainChat:
         thought.end()
         answer.end()
         self._close(turn)
+        self._tell_trouble()
+
+    def _tell_trouble(self) -> None:
+        """Once, that chats cannot be stored, where they should be."""
+        keeper = self.session.keeper
+        if keeper.can_keep and keeper.trouble and not self._told_trouble:
+            self._told_trouble = True
+            self._note(t("Chats are not saved: {why}.", why=keeper.trouble))
 
     def _wait(self, turn: Turn, thought: _Lines, answer: _Lines) -> None:
         self.session.worker.wait(0.2)

@@ -53,6 +53,7 @@ class Session:
         *,
         store: Store | None = None,
         trouble: str = "",
+        reopen: Callable[[], Store] | None = None,
     ) -> None:
         self.options = options or ChatOptions()
         self.clock = clock
@@ -62,7 +63,7 @@ class Session:
             tools=len(self.options.tools),
         )
         self.approvals = Approvals()
-        self.keeper = Keeper(self.state, store, clock, trouble)
+        self.keeper = Keeper(self.state, store, clock, trouble, reopen)
         self._load = load
         self.worker = Worker(load)
 

@@ -23,8 +23,9 @@ from typing import Any
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.schema import NewerDatabaseError, migrate
 from qwen3_mlx_app.tui.searching import indexed, match_query, snippet
+from qwen3_mlx_app.tui.writers import Writers
 
-__all__ = ["ChatRow", "Hit", "SavedTurn", "Store", "StoreError"]
+__all__ = ["ChatGoneError", "ChatRow", "Hit", "SavedTurn", "Store", "StoreError"]
 
 #: A deleted chat can be brought back until the first start after so many seconds.
 UNDO_SECONDS = 24 * 3600
@@ -36,6 +37,10 @@ INTERRUPTED = "interrupted"
 
 class StoreError(Exception):
     """The database cannot be read or written; the text says why, as a clause."""
+
+
+class ChatGoneError(StoreError):
+    """Another program has deleted the chat, a day ago or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,12 @@ class Store:
             self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(_reason(error)) from error
+        self._writers = Writers(None if self.path == ":memory:" else Path(path))
         try:
             self._prepare()
         except BaseException:
             self._db.close()
+            self._writers.leave()
             raise
 
     def _prepare(self) -> None:
@@ -124,6 +131,7 @@ class Store:
         with suppress(sqlite3.Error):
             self._db.execute("UPDATE chats SET writer = 0 WHERE writer = ?", (os.getpid(),))
         self._db.close()
+        self._writers.leave()
 
     # Chats
 
@@ -139,7 +147,7 @@ class Store:
         """Become the chat's one writer; False while another living instance is."""
         with self._transaction():
             row = self._db.execute("SELECT writer FROM chats WHERE id = ?", (chat,)).fetchone()
-            if row is None or (row[0] not in (0, os.getpid()) and _alive(row[0])):
+            if row is None or self._is_other(row[0]):
                 return False
             self._db.execute("UPDATE chats SET writer = ? WHERE id = ?", (os.getpid(), chat))
             return True
@@ -164,6 +172,18 @@ class Store:
         """Hide the chat; `undelete` brings it back until the next day's first start."""
         self._write("UPDATE chats SET deleted = ? WHERE id = ?", self._now(), chat)
 
+    def last_deleted(self) -> int | None:
+        """The chat that was deleted last and can be brought back."""
+        rows = self._read(
+            "SELECT id FROM chats WHERE deleted IS NOT NULL ORDER BY deleted DESC, id DESC LIMIT 1"
+        )
+        return rows[0][0] if rows else None
+
+    def written_elsewhere(self, chat: int) -> bool:
+        """Whether another living instance writes the chat."""
+        rows = self._read("SELECT writer FROM chats WHERE id = ?", chat)
+        return bool(rows) and self._is_other(rows[0][0])
+
     def undelete(self, chat: int) -> None:
         """Take a deletion back."""
         self._write("UPDATE chats SET deleted = NULL WHERE id = ?", chat)
@@ -185,17 +205,30 @@ class Store:
             return []
         rows = self._read(
             "SELECT c.id, c.title, c.updated, t.id, t.question, t.answer, t.thought FROM "
-            "(SELECT rowid FROM search WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?) AS found "
-            "JOIN turns AS t ON t.id = found.rowid JOIN chats AS c ON c.id = t.chat "
+            "(SELECT max(turns.id) AS last FROM search JOIN turns ON turns.id = search.rowid "
+            "WHERE words MATCH ? GROUP BY turns.chat ORDER BY last DESC LIMIT ?) AS found "
+            "JOIN turns AS t ON t.id = found.last JOIN chats AS c ON c.id = t.chat "
             "WHERE c.deleted IS NULL ORDER BY t.id DESC",
-            query, limit * 8,
+            query, limit,
         )  # fmt: skip
-        hits: dict[int, Hit] = {}
+        hits = {hit.chat.id: hit for hit in self._titled(text)}
         for chat, title, updated, turn, *texts in rows:
-            if chat not in hits and len(hits) < limit:
+            if chat not in hits:
                 line, begin, end = snippet(" ".join(texts), text)
                 hits[chat] = Hit(ChatRow(chat, title, updated, 0), turn, line, begin, end)
-        return list(hits.values())
+        return list(hits.values())[:limit]
+
+    def _titled(self, text: str) -> Iterator[Hit]:
+        """Chats whose title has all the words, the last used first."""
+        words = text.casefold().split()
+        rows = self._read(
+            "SELECT id, title, updated, leaf FROM chats WHERE deleted IS NULL AND "
+            "leaf IS NOT NULL ORDER BY updated DESC, id DESC"
+        )
+        for chat, title, updated, leaf in rows:
+            if all(word in title.casefold() for word in words):
+                line, begin, end = snippet(title, text)
+                yield Hit(ChatRow(chat, title, updated, 0), leaf, line, begin, end)
 
     def chat(self, chat: int) -> tuple[str, str | None, int | None]:
         """Title, system prompt and leaf."""
@@ -218,26 +251,31 @@ class Store:
         ]
 
     def add_turn(self, chat: int, parent: int | None, question: str, *, thinks: bool) -> int:
-        """Store a question whose answer is still to come; the turn's id."""
+        """Store a question whose answer is still to come; the turn's id.
+
+        A chat that another window has deleted comes back with it.
+        """
         now = self._now()
         with self._transaction():
+            if not self._db.execute(
+                "UPDATE chats SET updated = ?, deleted = NULL WHERE id = ?", (now, chat)
+            ).rowcount:
+                raise ChatGoneError(t("this chat is gone"))
             cursor = self._db.execute(
                 "INSERT INTO turns (chat, parent, created, question, thinks) "
                 "VALUES (?, ?, ?, ?, ?)",
                 (chat, parent, now, question, thinks),
             )
             turn = cursor.lastrowid or 0
-            self._db.execute(
-                "UPDATE chats SET updated = ?, leaf = ? WHERE id = ?", (now, turn, chat)
-            )
+            self._db.execute("UPDATE chats SET leaf = ? WHERE id = ?", (turn, chat))
             self._index(turn, question)
         return turn
 
-    def save_partial(self, turn: int, thought: str, answer: str) -> None:
-        """What the answer has so far."""
+    def save_partial(self, turn: int, saved: SavedTurn) -> None:
+        """What the answer has so far: its texts, and the calls that were carried out."""
         self._write(
-            "UPDATE turns SET thought = ?, answer = ?, finish = '' WHERE id = ?",
-            thought, answer, turn,
+            "UPDATE turns SET thought = ?, answer = ?, details = ?, finish = '' WHERE id = ?",
+            saved.thought, saved.answer, _json(saved.details), turn,
         )  # fmt: skip
 
     def finish_turn(self, turn: int, saved: SavedTurn) -> None:
@@ -270,13 +308,16 @@ class Store:
 
     # Helpers
 
+    def _is_other(self, writer: int) -> bool:
+        return writer not in (0, os.getpid()) and self._writers.lives(writer)
+
     def _recover(self) -> None:
         """Answers that were coming when their program died are marked, and can be found."""
         rows = self._db.execute(
             "SELECT t.id, c.writer FROM turns t JOIN chats c ON c.id = t.chat WHERE t.finish = ''"
         ).fetchall()
         for turn, writer in rows:
-            if not writer or not _alive(writer) or writer == os.getpid():
+            if not self._is_other(writer):
                 with self._transaction():
                     self._db.execute(
                         "UPDATE turns SET finish = ? WHERE id = ?", (INTERRUPTED, turn)
@@ -320,17 +361,6 @@ class Store:
             yield
         except (sqlite3.Error, NewerDatabaseError, OSError, UnicodeError) as error:
             raise StoreError(_reason(error)) from error
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process with this number runs; one of another user counts."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _json(details: dict[str, Any]) -> str:

@@ -42,7 +42,6 @@ class ChatsScreen(ModalScreen[int | None]):
     def __init__(self, store: Store, current: int, search: str = "") -> None:
         super().__init__()
         self._store, self._current, self._search = store, current, search
-        self._deleted: list[int] = []
         self._renaming: int | None = None
         self._listed = ""
 
@@ -173,15 +172,26 @@ class ChatsScreen(ModalScreen[int | None]):
         if chat == self._current:
             self._say(say("This chat is on show: start another one first, with {new}."))
             return
+        try:
+            elsewhere = self._store.written_elsewhere(chat)
+        except StoreError as error:
+            self._say(t("Not done: {why}", why=error))
+            return
+        if elsewhere:
+            self._say(t("This chat is open in another window: leave it there first."))
+            return
         if self._try("delete", chat):
-            self._deleted.append(chat)
             self._fill(self._list.highlighted)
             self._say(t("Deleted. ^z brings it back."))
 
     def action_undo(self) -> None:
-        """Bring the last deleted chat back."""
-        if self._deleted and self._try("undelete", self._deleted[-1]):
-            self._deleted.pop()
+        """Bring back the chat that was deleted last, also before this list was opened."""
+        try:
+            chat = self._store.last_deleted()
+        except StoreError as error:
+            self._say(t("Not done: {why}", why=error))
+            return
+        if chat is not None and self._try("undelete", chat):
             self._fill(self._list.highlighted)
 
     def _try(self, name: str, chat: int, *values: str) -> bool:

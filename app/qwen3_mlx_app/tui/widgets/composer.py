@@ -81,8 +81,16 @@ class Composer(TextArea):
             id="composer",
         )
 
+    def _watch_show_vertical_scrollbar(self) -> None:
+        """Undoing a paste takes lines away before Textual (8.2) has moved the cursor back."""
+        if self.selection.end[0] < self.document.line_count:
+            super()._watch_show_vertical_scrollbar()
+
     async def _on_key(self, event: Key) -> None:
-        """Enter sends. A priority binding would overtake letters that are still in the queue."""
+        """Enter sends. Keys that edit are carried out in their turn.
+
+        A binding goes up to the app first, and letters that are typed behind it would overtake it.
+        """
         if event.key == "enter":
             event.stop()
             event.prevent_default()
@@ -91,6 +99,11 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             self.post_message(self.EditLast())
+        elif event.key != "escape" and (bound := self._bindings.key_to_bindings.get(event.key)):
+            event.stop()
+            event.prevent_default()
+            for binding in bound:
+                await self.run_action(binding.action)
         else:
             await super()._on_key(event)
 
