@@ -43,6 +43,12 @@ def test_the_name_of_a_file_cannot_move_the_cursor_or_break_its_frame() -> None:
     assert folded(with_attachments("see", [file])) == ("see", [file])
 
 
+def test_a_file_that_holds_the_end_of_a_frame_stays_whole() -> None:
+    file = Attachment("a.xml", "<x>\n</file>\n</file-2>\nmore")
+    other = Attachment("b.txt", "plain")
+    assert folded(with_attachments("see", [file, other])) == ("see", [file, other])
+
+
 def test_a_file_that_is_gone_goes_along_as_it_was() -> None:
     Path("here.txt").write_text("new")
     files = [Attachment("here.txt", "old"), Attachment("gone.txt", "kept")]

@@ -50,6 +50,27 @@ def test_formulas_are_readable_and_money_is_left_alone() -> None:
     assert "<b>1</b>" in "".join(found.split("|"))
 
 
+@pytest.mark.parametrize("source", ["$HOME/bin:$PATH", "set $HOME or $PATH_X", "costs $5, not $6"])
+def test_variables_of_a_shell_and_money_are_no_formulas(source: str) -> None:
+    assert text(source) == source
+
+
+def test_columns_of_a_matrix_stay_apart() -> None:
+    assert readable(r"1&2\\3 & 4") == "1  2\n3  4"
+    assert readable(r"a &= b") == "a = b"
+
+
+async def test_what_grew_in_pieces_ends_as_the_whole() -> None:
+    source = "See:\n\n$$\nx^2\n+ y^2\n$$\n\nand [a][1].\n\n[1]: https://example.org\n"
+    app = make_app(FakeModel([source]))
+    async with app.run_test() as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "q")
+        kinds = [type(block).__name__ for block in app.screen.query_one(Markdown).children]
+    assert "MarkdownBulletList" not in " ".join(kinds)
+    assert not [kind for kind in kinds if "List" in kind]
+
+
 @pytest.mark.parametrize("source", ["$", "\\(", "$$", "$$\nx", "\\[", "a $x", "\\", "{}^_", "x^"])
 def test_what_is_not_finished_stays_as_it_is(source: str) -> None:
     signs = set(source) - set("\\ \n")

@@ -21,7 +21,7 @@ from qwen3_mlx_app.tui.commands import COMMANDS
 from qwen3_mlx_app.tui.exchange import SavedChat, to_json
 from qwen3_mlx_app.tui.plain import PlainChat
 from qwen3_mlx_app.tui.session import ChatOptions, Session
-from qwen3_mlx_app.tui.store import Store
+from qwen3_mlx_app.tui.store import SavedTurn, Store
 
 TIMING = Timing(decode_tokens_per_second=74.0)
 
@@ -188,6 +188,16 @@ def test_a_chat_that_is_exported_twice_overwrites_nothing(
         "note: Written: chat.md", "note: Written: chat-2.md", "note: Written: all.json",
     ]  # fmt: skip
     assert "一" in Path("chat-2.md").read_text("utf-8")
+
+
+def test_an_export_into_a_folder_and_a_chat_that_has_no_such_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, lines = chat(FakeModel(["a"]), "q\n/export .\n/chats 99999999999999999999")
+    assert "note: Written: chat.md" in lines
+    text = to_json(SavedChat("\ud800", turns=[SavedTurn("q", answer="half \ud800")]))
+    assert "half ?" in text.encode().decode()
 
 
 def test_nothing_is_overwritten_by_a_name_either(tmp_path: Path) -> None:

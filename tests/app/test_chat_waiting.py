@@ -20,7 +20,7 @@ from driving import (
     told,
     wait_until,
 )
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.widgets import Input, OptionList, Static
 
 from qwen3_mlx.errors import EngineError
@@ -236,3 +236,51 @@ async def test_a_system_prompt_of_two_lines_is_edited_on_one(system: str) -> Non
         await press(app, "enter")
         await wait_until(pilot, lambda: bool(kept))
     assert kept[-1].system == system
+
+
+async def test_undoing_a_paste_of_many_lines() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        app.post_message(Paste("\n".join(map(str, range(12)))))
+        await wait_until(pilot, lambda: app.chat.composer.text.count("\n") == 11)
+        await settled(pilot, app)
+        await press(app, "ctrl+z")
+        await settled(pilot, app)
+        assert app.chat.composer.text == ""
+
+
+async def test_keys_that_edit_keep_their_turn_among_letters() -> None:
+    app = make_app(FakeModel([]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        for key in ("h", "e", "l", "o", "backspace", "l", "o", "ctrl+j", "b"):
+            app.post_message(Key(key, key if len(key) == 1 else None))  # at once, by a fast hand
+        await wait_until(pilot, lambda: app.chat.composer.text.endswith("b"))
+        assert app.chat.composer.text == "hello\nb"
+
+
+async def test_a_draft_comes_back_after_an_old_message_was_edited() -> None:
+    app = make_app(FakeModel(["one", "two"]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        await ask(pilot, app, "q")
+        app.chat.composer.put("a draft")
+        app.chat.edit(app.chat.state.turns[-1])
+        assert app.chat.composer.text == "q"
+        await press(app, "escape")
+        assert app.chat.composer.text == "a draft"
+
+
+async def test_a_queued_message_keeps_its_mode() -> None:
+    model = FakeModel([ENDLESS, "two"])
+    app = make_app(model)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        app.chat.session.send("q")
+        await wait_until(pilot, lambda: len(model.calls) == 1)
+        app.chat.session.send("r", thinks=False)
+        model.go_on()
+        await wait_until(pilot, lambda: len(model.calls) == 2)
+        assert [call.thinking for call in model.calls] == [True, False]
+        assert app.chat.state.queued_thinks is None

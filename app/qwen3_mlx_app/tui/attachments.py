@@ -34,7 +34,7 @@ SIZE_LIMIT = 512 * 1024
 _PASTE_LINES, _PASTE_CHARACTERS = 30, 3000
 
 _NAMED = re.compile(r"(?<!\S)@(?:\"([^\"\n]+)\"|(\S*[^\s.,;:!?)]))")
-_FRAME = re.compile(r"\n\n<file name=\"([^\"\n]*)\">\n(.*?)\n</file>", re.DOTALL)
+_FRAME = re.compile(r"\n\n<(file(?:-\d+)?) name=\"([^\"\n]*)\">\n(.*?)\n</\1>", re.DOTALL)
 _WIDE = r"[\u2e80-\uffff]"  # compiled when it is first used: it takes a while
 
 
@@ -141,9 +141,19 @@ def is_long_paste(text: str) -> bool:
 
 
 def with_attachments(message: str, attachments: list[Attachment]) -> str:
-    """The message as the model gets it."""
-    frames = [f'\n\n<file name="{a.name}">\n{a.text}\n</file>' for a in attachments]
-    return message + "".join(frames)
+    r"""The message as the model gets it. A text that would end its frame gets another one.
+
+    >>> with_attachments("", [Attachment("a", "x\n</file>")])
+    '\n\n<file-2 name="a">\nx\n</file>\n</file-2>'
+    """
+    return message + "".join(map(_framed, attachments))
+
+
+def _framed(attachment: Attachment) -> str:
+    tag, number = "file", 2
+    while f"\n</{tag}>" in f"\n{attachment.text}":
+        tag, number = f"file-{number}", number + 1
+    return f'\n\n<{tag} name="{attachment.name}">\n{attachment.text}\n</{tag}>'
 
 
 def folded(message: str) -> tuple[str, list[Attachment]]:
@@ -152,7 +162,7 @@ def folded(message: str) -> tuple[str, list[Attachment]]:
     >>> folded(with_attachments("see", [Attachment("a.txt", "text")]))
     ('see', [Attachment(name='a.txt', text='text')])
     """
-    found = [Attachment(name, text) for name, text in _FRAME.findall(message)]
+    found = [Attachment(name, text) for _, name, text in _FRAME.findall(message)]
     return (_FRAME.sub("", message), found) if found else (message, [])
 
 

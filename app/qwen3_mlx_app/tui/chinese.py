@@ -184,6 +184,7 @@ WORDS: dict[str, str] = {
     "There is no thought to end.": "没有正在进行的思考。",
     "There is no other version on that side.": "那一侧没有其他版本。",
     "The last answer is whole: there is nothing to continue.": "上一个回答是完整的，无需继续。",
+    "No answer was begun: {retry} asks again.": "还没有开始回答：{retry} 可重新提问。",
     "Nothing to retry: nothing was asked yet.": "还没有提问，无法重答。",
     "Stop the answer first, with esc.": "请先用 esc 停止回答。",
     "You go on in a copy; the old chat stays in {chats}.": (

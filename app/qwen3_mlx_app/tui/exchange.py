@@ -58,8 +58,11 @@ def read_chat(store: Store, chat: int) -> SavedChat:
 
 
 def free_name(name: str) -> Path:
-    """The name, or the first numbered one that does not exist: nothing is overwritten."""
-    wish = path = Path(name)
+    """The name, or the first numbered one that does not exist: nothing is overwritten.
+
+    In a folder it is chat.md.
+    """
+    wish = path = Path(name) / "chat.md" if Path(name).is_dir() else Path(name)
     number = 2
     while os.path.lexists(path):
         path = wish.with_name(f"{wish.stem}-{number}{wish.suffix}")
@@ -79,7 +82,12 @@ def to_markdown(saved: SavedChat) -> str:
         fold = f"<details><summary>Thought</summary>\n\n{thought}\n\n</details>\n\n"
         said = f"{fold if thought else ''}{_calls(turn)}{turn.answer.strip()}"
         parts.append(f"## {model}\n\n{said}")
-    return "\n\n".join(parts) + "\n"
+    return _whole_letters("\n\n".join(parts) + "\n")
+
+
+def _whole_letters(text: str) -> str:
+    """A model's call may hold half a character, which no file takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _calls(turn: SavedTurn) -> str:
@@ -94,7 +102,7 @@ def _calls(turn: SavedTurn) -> str:
 def to_json(saved: SavedChat) -> str:
     """Everything, readable, with a name and a number for the format."""
     value = {"format": _FORMAT, "version": _VERSION} | asdict(saved)
-    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    return _whole_letters(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def _time(value: object) -> float:

@@ -39,6 +39,8 @@ _SCRIPT = re.compile(rf"([\^_])(?:{_GROUP}|([^\s(){{}}\\^_]))")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _LAYOUT = re.compile(r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|limits)(?![A-Za-z])\.?")
 _SPACES = re.compile(r"\\[,;:! ]")
+#: Between columns of a matrix; an equation that is aligned at = needs one space only.
+_COLUMN = re.compile(r"[ \t]*&[ \t]*(=|≤|≥|<|>|≈|≠)?")
 
 
 def readable(source: str) -> str:
@@ -61,7 +63,8 @@ def readable(source: str) -> str:
         text = _ROOT.sub(_root, text)
         if text == before:
             break
-    return text.replace("&", "").replace("\ue000", "{").replace("\ue001", "}")
+    text = _COLUMN.sub(lambda match: f" {match[1]}" if match[1] else "  ", text)
+    return text.replace("\ue000", "{").replace("\ue001", "}")
 
 
 def _script(match: re.Match[str]) -> str:

@@ -14,8 +14,9 @@ from qwen3_mlx_app.tui.latex import readable
 
 __all__ = ["answer_parser"]
 
-#: A dollar is mostly money: the formula must touch its dollars, and no digit may follow.
-_INLINE = re.compile(r"\$(?![\s$])((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)")
+#: A dollar is mostly money, or a variable of a shell: the formula must touch its dollars, hold no
+#: code, and be followed by no letter or digit.
+_INLINE = re.compile(r"\$(?![\s$])((?:\\.|[^$\\\n`])+?)(?<!\s)\$(?!\w)|\\\((.+?)\\\)")
 _OPENINGS = {"$$": "$$", "\\[": "\\]"}
 
 

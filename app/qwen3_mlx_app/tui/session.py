@@ -146,6 +146,7 @@ class Session:
         if self.state.generating:
             queued = self.state.queued
             self.state.queued = text if queued is None else f"{queued}\n{text}"
+            self.state.queued_thinks = self.state.queued_thinks if thinks is None else thinks
             return None
         if self.state.load_error is not None:
             self.reload()
@@ -209,7 +210,7 @@ class Session:
     def stop(self) -> str | None:
         """Take back the queued message and return it, or else stop the answer."""
         if (queued := self.state.queued) is not None:
-            self.state.queued = None
+            self.state.queued = self.state.queued_thinks = None
             return queued
         if (turn := self.state.current) is not None:
             if turn.asking is not None:
@@ -245,8 +246,9 @@ class Session:
         trouble = self.keeper.trouble
         self.keeper.tick()
         if self.state.queued is not None and not self.state.generating:
-            text, self.state.queued = self.state.queued, None
-            self.send(text)
+            text, thinks = self.state.queued, self.state.queued_thinks
+            self.state.queued = self.state.queued_thinks = None
+            self.send(text, thinks)
             return True
         return bool(envelopes) or self.keeper.trouble != trouble
 

@@ -179,6 +179,7 @@ class ChatState:
     budget: int | None = None
     tree: Tree = field(default_factory=Tree)
     queued: str | None = None
+    queued_thinks: bool | None = None
     info: ModelInfo | None = None
     loading: Loading | None = None
     load_error: Exception | None = None
@@ -257,7 +258,7 @@ class ChatState:
     def clear(self) -> None:
         """An empty chat with the same model and settings."""
         self.tree.clear()
-        self.queued = None
+        self.queued = self.queued_thinks = None
 
     def next_view(self) -> View:
         """Go one step round fold, open, line."""

@@ -199,7 +199,10 @@ class Store:
         return [ChatRow(*row) for row in rows]
 
     def search(self, text: str, limit: int = 50) -> list[Hit]:
-        """Chats with a turn that has all the words, newest first; one hit for each chat."""
+        """Chats with a title or a turn that has all the words; one hit for each.
+
+        Those that only their title tells come first, then the newest turns.
+        """
         query = match_query(text)
         if not query:
             return []
@@ -211,12 +214,12 @@ class Store:
             "WHERE c.deleted IS NULL ORDER BY t.id DESC",
             query, limit,
         )  # fmt: skip
-        hits = {hit.chat.id: hit for hit in self._titled(text)}
+        hits: dict[int, Hit] = {}
         for chat, title, updated, turn, *texts in rows:
-            if chat not in hits:
-                line, begin, end = snippet(" ".join(texts), text)
-                hits[chat] = Hit(ChatRow(chat, title, updated, 0), turn, line, begin, end)
-        return list(hits.values())[:limit]
+            line, begin, end = snippet(" ".join(texts), text)
+            hits[chat] = Hit(ChatRow(chat, title, updated, 0), turn, line, begin, end)
+        named = [hit for hit in self._titled(text) if hit.chat.id not in hits]
+        return [*named, *hits.values()][:limit]
 
     def _titled(self, text: str) -> Iterator[Hit]:
         """Chats whose title has all the words, the last used first."""
@@ -359,7 +362,7 @@ class Store:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, NewerDatabaseError, OSError, UnicodeError) as error:
+        except (sqlite3.Error, NewerDatabaseError, OSError, UnicodeError, OverflowError) as error:
             raise StoreError(_reason(error)) from error
 
 

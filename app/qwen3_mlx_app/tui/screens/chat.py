@@ -118,7 +118,6 @@ class ChatScreen(Choices):
         """Leave the editing first, then un-queue, so that the text can be changed, then stop."""
         if self.editing is not None:
             self.stop_editing()
-            self.composer.clear()
         elif self.pasted and not self.state.generating:
             self.pasted.pop()
             self.sync_chips(self.composer.text)

@@ -68,6 +68,7 @@ class DrawnChat(Screen[None]):
         self._leaving = False
         self.editing: Turn | None = None
         self.pasted: list[Attachment] = []
+        self._draft: tuple[str, list[Attachment]] = "", []  # while an old message is edited
 
     def compose(self) -> ComposeResult:
         yield HeaderBar(self._model_name)

@@ -64,6 +64,8 @@ class TurnActions(DrawnChat):
         """Put a message into the composer; sent, it becomes a version beside the old one."""
         if not self._may_change():
             return
+        if self.editing is None and (self.composer.text or self.pasted):
+            self._draft = self.composer.text, list(self.pasted)
         self.editing = turn
         self.composer.border_title = t("another version of this message · esc leaves it as it was")
         said, self.pasted = taken_apart(turn.user)
@@ -73,10 +75,11 @@ class TurnActions(DrawnChat):
         self.refresh_bindings()
 
     def stop_editing(self) -> None:
-        """The composer is for new messages again."""
+        """The composer is for new messages again; what was begun before comes back."""
         if self.editing is not None:
-            self.pasted.clear()
-            self.sync_chips(self.composer.text)
+            (text, self.pasted), self._draft = self._draft, ("", [])
+            self.composer.put(text)
+            self.sync_chips(text)
         self.editing = None
         self.composer.border_title = None
         self.refresh_bindings()
@@ -97,7 +100,11 @@ class TurnActions(DrawnChat):
 
     def go_on(self) -> None:
         """Continue an answer that was cut off."""
-        if self._may_change() and self.session.go_on() is None:
+        if not self._may_change() or self.session.go_on() is not None:
+            return
+        if self.state.turns and self.state.turns[-1].stopped:
+            self.notify(say("No answer was begun: {retry} asks again."), timeout=3)
+        else:
             self.notify(t("The last answer is whole: there is nothing to continue."), timeout=3)
 
     def fork(self) -> None:
@@ -139,7 +146,8 @@ class TurnActions(DrawnChat):
     def _leave_chat(self) -> None:
         """Another chat comes: an edited message was of this one, and a queued one must not go."""
         self.stop_editing()
-        queued, self.state.queued = self.state.queued, None
+        queued = self.state.queued
+        self.state.queued = self.state.queued_thinks = None
         if queued is not None:
             self.take_back(queued)
 

@@ -12,6 +12,10 @@ from qwen3_mlx_app.tui.widgets.growing import GROWING_LISTS
 __all__ = ["Answer"]
 
 
+#: What is a formula, or the target of a link, only when its end is there.
+_LATER = ("$$", "\\[", "]: ")
+
+
 class MarkdownFence(markdown.MarkdownFence):
     """Code. Where no language is named it is text: Pygments would guess for seconds, each time."""
 
@@ -41,3 +45,8 @@ class Answer(Markdown):
             return
         fragment, self._written, self.text = text[self._written :], len(text), text
         await self.append(clean(fragment))
+
+    async def settle(self) -> None:
+        """Read the text whole, where pieces of it may have been read otherwise."""
+        if any(mark in self.text for mark in _LATER):
+            await self.update(clean(self.text))

@@ -99,13 +99,19 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             self.post_message(self.EditLast())
-        elif event.key != "escape" and (bound := self._bindings.key_to_bindings.get(event.key)):
+        elif await self._edits(event.key):
             event.stop()
             event.prevent_default()
-            for binding in bound:
-                await self.run_action(binding.action)
         else:
             await super()._on_key(event)
+
+    async def _edits(self, key: str) -> bool:
+        """Carry out what the key is bound to here; False if that is nothing now."""
+        bound = [] if key == "escape" else self._bindings.key_to_bindings.get(key, [])
+        for binding in bound:
+            if await self.app.run_action(binding.action, self):
+                return True
+        return False
 
     async def _on_paste(self, event: Paste) -> None:
         """A long text becomes a chip; Textual's own handler inserts the others."""

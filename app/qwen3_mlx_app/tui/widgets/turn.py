@@ -112,6 +112,8 @@ class TurnView(Vertical):
 
     async def _mount_end(self) -> None:
         turn = self.turn
+        for answer in self._answers.values():
+            await answer.settle()
         if turn.error is not None:
             note = turn_error(turn, turn.error)
             note.add_class("end")
