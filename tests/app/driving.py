@@ -234,7 +234,7 @@ async def drawn(pilot: Pilot[None], app: ChatApp) -> None:
         pilot,
         lambda: (
             not chat.state.busy
-            and [view.turn for view in chat.views] == chat.state.turns
+            and [view.turn for view in chat.views] == chat.state.turns[chat.transcript.hidden :]
             and all(view.finished for view in chat.views)
         ),
     )

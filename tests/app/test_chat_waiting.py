@@ -33,6 +33,7 @@ from qwen3_mlx_app.tui.session import ChatOptions, Session
 from qwen3_mlx_app.tui.settings import Settings, read_settings, write_settings
 from qwen3_mlx_app.tui.store import SavedTurn, Store
 from qwen3_mlx_app.tui.widgets.note import ErrorNote
+from qwen3_mlx_app.tui.widgets.transcript import WINDOW
 
 ENDLESS = Answer("one two three four five six", pause_after=4)
 
@@ -284,3 +285,19 @@ async def test_a_queued_message_keeps_its_mode() -> None:
         await wait_until(pilot, lambda: len(model.calls) == 2)
         assert [call.thinking for call in model.calls] == [True, False]
         assert app.chat.state.queued_thinks is None
+
+
+async def test_a_long_chat_keeps_its_last_turns_on_the_screen_and_shows_earlier_ones() -> None:
+    count = 2 * WINDOW + 3
+    app = make_app(FakeModel([f"answer {number}" for number in range(count)]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, app)
+        for number in range(count):
+            await ask(pilot, app, f"q{number}")
+        transcript = app.chat.transcript
+        assert transcript.hidden + len(transcript.views) == count
+        assert WINDOW <= len(transcript.views) <= 2 * WINDOW
+        assert "earlier turns" in shown(app, "#earlier")
+        await transcript.show_earlier(app.chat.state, 0.0)
+        assert transcript.hidden + len(transcript.views) == count
+        assert transcript.views[-1].turn.answer == f"answer {count - 1}"

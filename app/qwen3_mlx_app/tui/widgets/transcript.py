@@ -111,11 +111,24 @@ class Transcript(VerticalScroll, can_focus=True):
             await self.turns.mount(self.views[-1])
             if turn is not self.unhurried:
                 self.anchor()
+                await self._let_earlier_go()
         for view in self.views:
             if not view.finished or view.turn.running:
                 await view.sync(state.view, now, loaded)
         if lost is not None:
             self._put_back(state, *lost)
+
+    async def _let_earlier_go(self) -> None:
+        """At the end of a long chat the first turns are not drawn: each costs time and memory."""
+        left = sum(view.size.height for view in self.views[-WINDOW:])
+        if len(self.views) <= 2 * WINDOW or self._cursor is not None or left <= self.size.height:
+            return
+        gone = len(self.views) - WINDOW
+        for view in self.views[:gone]:
+            await view.remove()
+        del self.views[:gone]
+        self.hidden += gone
+        self._sync_earlier()
 
     async def show_view(self, state: ChatState, now: float) -> None:
         """Show all thoughts as the state's view says."""
