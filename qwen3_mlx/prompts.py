@@ -16,6 +16,9 @@ from qwen3_mlx.text.tokenizer import Tokenizer
 
 __all__ = ["Prompt", "Prompts"]
 
+#: Old turns go in such parts of the context.
+_DROPPED_AT_ONCE = 4
+
 
 @dataclass(slots=True)
 class Prompt:
@@ -153,19 +156,33 @@ class Prompts:
         """The conversation without as many old turns as it takes, and the notice of it.
 
         A turn begins with a user's message. System messages at the start and the last turn
-        stay in any case.
+        stay in any case. A quarter of the context goes at once, if there is so much: with every
+        turn that goes all that is left must be read anew, and so the next ones find it read.
         """
         whole = len(self._ids(messages, thinking, tools))
         turns = [place for place, message in enumerate(messages) if message["role"] == "user"]
         head = messages[: turns[0]] if turns else messages
         if whole + room <= self._context or len(turns) < 2:
             return messages, []
-        few, many = 1, len(turns) - 1  # so many turns go; the length falls with their number
-        while few < many:
-            middle = (few + many) // 2
-            length = len(self._ids([*head, *messages[turns[middle] :]], thinking, tools))
-            few, many = (few, middle) if length + room <= self._context else (middle + 1, many)
-        kept = [*head, *messages[turns[few] :]]
+
+        def kept_from(turn: int) -> list[Message]:
+            return [*head, *messages[turns[turn] :]]
+
+        def first(most: int) -> int:
+            """The fewest turns that must go for a prompt of so many tokens, or all but one."""
+            few, many = 1, len(turns) - 1  # the length falls with their number
+            while few < many:
+                middle = (few + many) // 2
+                short = len(self._ids(kept_from(middle), thinking, tools)) <= most
+                few, many = (few, middle) if short else (middle + 1, many)
+            return few
+
+        step = max(1, self._context // _DROPPED_AT_ONCE)
+        steps = -(-(whole + room - self._context) // step)
+        few = first(whole - steps * step)
+        if few == len(turns) - 1:  # there is not so much to leave out
+            few = first(self._context - room)
+        kept = kept_from(few)
         gone = whole - len(self._ids(kept, thinking, tools))
         what = "oldest turn was" if few == 1 else f"{few} oldest turns were"
         return kept, [

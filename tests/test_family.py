@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def prompts(tokenizer: Tokenizer, context: int) -> Prompts:
 
 
 @pytest.mark.parametrize("context", [400, 700, 1200, 1600])
-def test_oldest_turns_go_first_and_no_more_than_needed(tokenizer: Tokenizer, context: int) -> None:
+def test_oldest_turns_go_first_and_a_quarter_at_once(tokenizer: Tokenizer, context: int) -> None:
     made = prompts(tokenizer, context).chat(TURNS, drop_for=100)
     text = tokenizer.decode(made.ids)
     whole = prompts(tokenizer, context).chat(TURNS)
@@ -190,7 +191,7 @@ def test_oldest_turns_go_first_and_no_more_than_needed(tokenizer: Tokenizer, con
     assert text.endswith("the last question\nassistant\n")
     assert left == list(range(10 - len(left), 10))
     assert all(f"assistant {n} " in text for n in left)
-    assert len(made.ids) + 100 + gone // (10 - len(left)) > context
+    assert len(made.ids) + 100 + gone // (10 - len(left)) + context // 4 > context
     assert made.turns == len(left) + 1
     assert made.notices == [
         f"the {10 - len(left)} oldest turns were left out ({gone:,} tokens) to fit the context"
@@ -201,6 +202,24 @@ def test_oldest_turns_go_first_and_no_more_than_needed(tokenizer: Tokenizer, con
 def test_nothing_goes_while_it_fits(tokenizer: Tokenizer) -> None:
     made = prompts(tokenizer, 4000).chat(TURNS, drop_for=100)
     assert (made.turns, made.notices) == (11, [])
+
+
+def test_old_turns_go_many_at_once_so_that_the_rest_stays_read(models: dict[str, Qwen3]) -> None:
+    model, said, before, anew = models["hybrid"], [], list[int](), 0
+    for number in range(60):
+        said.append({"role": "user", "content": f"question {number} " + "x" * 150})
+        made = model._prompts.chat(said, system="Be brief.", drop_for=500)
+        assert len(made.ids) + 500 <= 4096
+        shared = sum(
+            1
+            for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, made.ids, strict=False))
+        )
+        anew += shared < len(before) // 2
+        before = made.ids
+        said.append({"role": "assistant", "content": f"answer {number} " + "y" * 150})
+    whole = len(model._prompts.chat(said[:-1], drop_for=None).ids)
+    assert whole > 3 * 4096
+    assert anew <= -(-whole // 1024)
 
 
 def test_a_prompt_is_never_cut_without_being_asked(models: dict[str, Qwen3]) -> None:
