@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from qwen3_mlx.testing import Answer, FakeModel
 from qwen3_mlx_app.tui import calls
 from qwen3_mlx_app.tui.exchange import SavedChat
 from qwen3_mlx_app.tui.keeping import FLUSH_SECONDS, RETRY_SECONDS
+from qwen3_mlx_app.tui.plain import PlainChat
 from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.session import Session
 from qwen3_mlx_app.tui.state import Phase, Turn
@@ -256,6 +258,17 @@ def test_a_database_that_was_locked_at_the_start_is_tried_again(path: Path) -> N
     assert session.keeper.store is not None
     assert [row.title for row in session.keeper.store.chats()] == ["q"]
     session.close()
+
+
+def test_lines_without_a_screen_say_once_that_nothing_is_stored() -> None:
+    def reopen() -> Store:
+        raise StoreError("another program holds it locked")
+
+    session = Session(lambda progress: FakeModel(["one", "two"]), store=None,
+                      trouble="another program holds it locked", reopen=reopen)  # fmt: skip
+    sink = io.StringIO()
+    assert PlainChat(session, io.StringIO("q\nr\n"), sink).run() == 0
+    assert sink.getvalue().count("not saved: another program holds it locked") == 1
 
 
 def test_a_chat_that_another_window_deleted_for_good_is_stored_anew(

@@ -187,9 +187,7 @@ WORDS: dict[str, str] = {
     "No answer was begun: {retry} asks again.": "还没有开始回答：{retry} 可重新提问。",
     "Nothing to retry: nothing was asked yet.": "还没有提问，无法重答。",
     "Stop the answer first, with esc.": "请先用 esc 停止回答。",
-    "You go on in a copy; the old chat stays in {chats}.": (
-        "已在副本中继续；原对话仍在 {chats} 中。"
-    ),
+    "You go on in a copy; the old chat stays in {chats}.": "已在副本中继续；原对话在 {chats} 中。",
     "System prompt: {text}": "系统提示词：{text}",
     "The system prompt is removed.": "系统提示词已删除。",
     "Thinking budget: {name}": "思考预算：{name}",
@@ -215,9 +213,7 @@ WORDS: dict[str, str] = {
     "The last {n}; typing finds the others.": "最近 {n} 个；输入文字可找到其他的。",
     "There are no chats yet.": "还没有对话。",
     "Deleted. ^z brings it back.": "已删除。^z 恢复。",
-    "This chat is open in another window: leave it there first.": (
-        "这个对话在另一个窗口中打开：请先在那里离开它。"
-    ),
+    "Open in another window: leave it there first.": "在另一个窗口中打开：请先在那里离开。",
     "This chat is on show: start another one first, with {new}.": (
         "正在显示此对话：请先用 {new} 新建。"
     ),

@@ -128,14 +128,6 @@ class PlainChat:
         thought.end()
         answer.end()
         self._close(turn)
-        self._tell_trouble()
-
-    def _tell_trouble(self) -> None:
-        """Once, that chats cannot be stored, where they should be."""
-        keeper = self.session.keeper
-        if keeper.can_keep and keeper.trouble and not self._told_trouble:
-            self._told_trouble = True
-            self._note(t("Chats are not saved: {why}.", why=keeper.trouble))
 
     def _wait(self, turn: Turn, thought: _Lines, answer: _Lines) -> None:
         self.session.worker.wait(0.2)
@@ -198,6 +190,10 @@ class PlainChat:
                 tokens(turn.answer_tokens), tokens_per_second(turn.rate(0.0)),
             ]  # fmt: skip
             self._note(", ".join(part for part in parts if part))
+        keeper = self.session.keeper
+        if keeper.can_keep and keeper.trouble and not self._told_trouble:
+            self._told_trouble = True
+            self._note(t("Chats are not saved: {why}.", why=keeper.trouble))
 
     def _note(self, text: str) -> None:
         self._print(_label("note") + clean(text))

@@ -178,7 +178,7 @@ class ChatsScreen(ModalScreen[int | None]):
             self._say(t("Not done: {why}", why=error))
             return
         if elsewhere:
-            self._say(t("This chat is open in another window: leave it there first."))
+            self._say(t("Open in another window: leave it there first."))
             return
         if self._try("delete", chat):
             self._fill(self._list.highlighted)
