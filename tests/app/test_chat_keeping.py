@@ -237,6 +237,26 @@ def test_a_chat_that_is_left_unsaved_is_stored_later(
     assert sorted(stored) == [["another chat"], ["kept", "unsaved"]]
 
 
+def test_a_fork_of_what_is_unsaved_is_stored_whole(
+    open_session: Callable[..., Session], path: Path
+) -> None:
+    clock = Clock()
+    session = open_session("one", "two", "three", clock=clock)
+    answered(session, session.send("kept"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        answered(session, session.send("unsaved"))
+        session.fork()
+        raw.execute("COMMIT")
+    clock.now += RETRY_SECONDS + 1
+    answered(session, session.send("further"))
+    assert session.keeper.saved
+    store = session.keeper.store
+    assert store is not None
+    stored = [[turn.question for turn in store.turns(row.id)] for row in store.chats()]
+    assert ["kept", "unsaved", "further"] in stored
+
+
 def test_a_database_that_was_locked_at_the_start_is_tried_again(path: Path) -> None:
     Store(path).close()
     clock, free = Clock(), []

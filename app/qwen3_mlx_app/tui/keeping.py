@@ -172,8 +172,9 @@ class Keeper:
 
     def fork(self) -> None:
         """Go on in a new chat that has all of this one; the old one stays as it is."""
-        title = self.title
+        title, behind = self.title, len(self._behind)
         self.leave()
+        del self._behind[behind:]  # what could not be stored there is a part of this one
         self.title = f"{title} (2)" if title else ""
         self._store_anew()
 
