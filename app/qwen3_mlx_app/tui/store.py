@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qwen3_mlx_app.tui.finding import ChatRow, Hit, find
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.schema import NewerDatabaseError, migrate
-from qwen3_mlx_app.tui.searching import indexed, match_query, snippet
+from qwen3_mlx_app.tui.searching import indexed
 from qwen3_mlx_app.tui.writers import Writers
 
 __all__ = ["ChatGoneError", "ChatRow", "Hit", "SavedTurn", "Store", "StoreError"]
@@ -41,27 +42,6 @@ class StoreError(Exception):
 
 class ChatGoneError(StoreError):
     """Another program has deleted the chat, a day ago or more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRow:
-    """One line of the list of chats."""
-
-    id: int
-    title: str
-    updated: float
-    turns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A chat that a search found: the line around the hit, and where in it the hit lies."""
-
-    chat: ChatRow
-    turn: int
-    line: str
-    begin: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,35 +183,7 @@ class Store:
 
         Those that only their title tells come first, then the newest turns.
         """
-        query = match_query(text)
-        if not query:
-            return []
-        rows = self._read(
-            "SELECT c.id, c.title, c.updated, t.id, t.question, t.answer, t.thought FROM "
-            "(SELECT max(turns.id) AS last FROM search JOIN turns ON turns.id = search.rowid "
-            "WHERE words MATCH ? GROUP BY turns.chat ORDER BY last DESC LIMIT ?) AS found "
-            "JOIN turns AS t ON t.id = found.last JOIN chats AS c ON c.id = t.chat "
-            "WHERE c.deleted IS NULL ORDER BY t.id DESC",
-            query, limit,
-        )  # fmt: skip
-        hits: dict[int, Hit] = {}
-        for chat, title, updated, turn, *texts in rows:
-            line, begin, end = snippet(" ".join(texts), text)
-            hits[chat] = Hit(ChatRow(chat, title, updated, 0), turn, line, begin, end)
-        named = [hit for hit in self._titled(text) if hit.chat.id not in hits]
-        return [*named, *hits.values()][:limit]
-
-    def _titled(self, text: str) -> Iterator[Hit]:
-        """Chats whose title has all the words, the last used first."""
-        words = text.casefold().split()
-        rows = self._read(
-            "SELECT id, title, updated, leaf FROM chats WHERE deleted IS NULL AND "
-            "leaf IS NOT NULL ORDER BY updated DESC, id DESC"
-        )
-        for chat, title, updated, leaf in rows:
-            if all(word in title.casefold() for word in words):
-                line, begin, end = snippet(title, text)
-                yield Hit(ChatRow(chat, title, updated, 0), leaf, line, begin, end)
+        return find(self._read, text, limit)
 
     def chat(self, chat: int) -> tuple[str, str | None, int | None]:
         """Title, system prompt and leaf."""
