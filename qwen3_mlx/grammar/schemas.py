@@ -62,7 +62,7 @@ class _Copier:
             return schema
         made: _Schema = {}
         for key, value in schema.items():
-            if key in _REMARKS or any(value is each for each in _NOTHING.get(key, ())):
+            if key in _REMARKS or value in _NOTHING.get(key, ()):
                 continue
             if key == "format" and value not in _FORMATS:
                 continue

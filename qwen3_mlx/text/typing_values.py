@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, NoReturn
 
 __all__ = ["kinds_of", "typed"]
 
@@ -29,7 +30,7 @@ def typed(text: str, schema: Mapping[str, Any]) -> Any:
         if kind in kinds and word in _WORDS and (_WORDS[word] is None) == (kind == "null"):
             return _WORDS[word]
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
     return value if kinds_of(value) & kinds else text
@@ -52,5 +53,10 @@ def kinds_of(value: Any) -> frozenset[str]:
     return frozenset(("array",) if isinstance(value, list) else ("object",))
 
 
-def _refuse(constant: str) -> None:
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if isfinite(value) else _refuse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")

@@ -201,6 +201,7 @@ def test_arguments_stream() -> None:
         ("7", {"type": ["integer", "string"]}, 7),
         ("x", {"type": ["integer", "string"]}, "x"),
         ("NaN", {"type": ["number", "null"]}, "NaN"),
+        ("1e400", {"type": "number"}, "1e400"),
         ('{"a": 1}', {"type": "object"}, {"a": 1}),
         ("anything", {}, "anything"),
     ],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen3_mlx_app.tui.language import t
-from qwen3_mlx_app.tui.text import clean, compact_count, one_line, typed
+from qwen3_mlx_app.tui.text import clean, compact_count, one_line, typed, whole
 
 __all__ = [
     "Attachment",
@@ -111,8 +111,7 @@ def read_file(name: str) -> Attachment | None:
 
 def _shown_name(name: str) -> str:
     """A file's name as the screen and the frame can have it: a name may hold any byte but two."""
-    whole = name.encode("utf-8", "replace").decode()
-    return clean(whole).replace("\n", " ").replace('"', "'")
+    return clean(whole(name)).replace("\n", " ").replace('"', "'")
 
 
 def attached(message: str) -> list[Attachment]:

@@ -11,7 +11,7 @@ from typing import Any
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.restoring import restored
 from qwen3_mlx_app.tui.store import SavedTurn, Store
-from qwen3_mlx_app.tui.text import one_line
+from qwen3_mlx_app.tui.text import one_line, whole
 
 __all__ = [
     "ChatFileError",
@@ -82,12 +82,7 @@ def to_markdown(saved: SavedChat) -> str:
         fold = f"<details><summary>Thought</summary>\n\n{thought}\n\n</details>\n\n"
         said = f"{fold if thought else ''}{_calls(turn)}{turn.answer.strip()}"
         parts.append(f"## {model}\n\n{said}")
-    return _whole_letters("\n\n".join(parts) + "\n")
-
-
-def _whole_letters(text: str) -> str:
-    """A model's call may hold half a character, which no file takes."""
-    return text.encode("utf-8", "replace").decode()
+    return whole("\n\n".join(parts) + "\n")
 
 
 def _calls(turn: SavedTurn) -> str:
@@ -102,7 +97,7 @@ def _calls(turn: SavedTurn) -> str:
 def to_json(saved: SavedChat) -> str:
     """Everything, readable, with a name and a number for the format."""
     value = {"format": _FORMAT, "version": _VERSION} | asdict(saved)
-    return _whole_letters(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    return whole(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def _time(value: object) -> float:
@@ -123,8 +118,7 @@ def from_json(text: str) -> SavedChat:
     """
     try:
         # Half a character, as "\ud800" is, could neither be stored nor drawn.
-        whole = json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
-        value = json.loads(whole)
+        value = json.loads(whole(json.dumps(json.loads(text), ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         raise ChatFileError(t("it is no JSON ({why})", why=error)) from error
     if not isinstance(value, dict) or value.get("format") != _FORMAT:

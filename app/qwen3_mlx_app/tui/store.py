@@ -24,6 +24,7 @@ from qwen3_mlx_app.tui.finding import ChatRow, Hit, find
 from qwen3_mlx_app.tui.language import t
 from qwen3_mlx_app.tui.schema import NewerDatabaseError, migrate
 from qwen3_mlx_app.tui.searching import indexed
+from qwen3_mlx_app.tui.text import whole
 from qwen3_mlx_app.tui.writers import Writers
 
 __all__ = ["ChatGoneError", "ChatRow", "Hit", "SavedTurn", "Store", "StoreError"]
@@ -319,8 +320,7 @@ class Store:
 
 
 def _json(details: dict[str, Any]) -> str:
-    """A model's call may hold half a character, which no database takes."""
-    return json.dumps(details, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return whole(json.dumps(details, ensure_ascii=False))
 
 
 def _details(text: str) -> dict[str, Any]:

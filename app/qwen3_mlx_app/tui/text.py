@@ -18,6 +18,7 @@ __all__ = [
     "tokens",
     "tokens_per_second",
     "typed",
+    "whole",
 ]
 
 #: A model's (or a pasted) escape sequence must not reach the terminal, and Textual's Markdown
@@ -28,6 +29,17 @@ _UNSAFE: dict[int, int | None] = {
 _UNSAFE.update(dict.fromkeys((11, 12, 133, 8232, 8233), 10))
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def whole(text: str) -> str:
+    r"""Half a character, which a model's call or a file's name may hold, becomes a question mark.
+
+    Neither a file nor a database takes one.
+
+    >>> whole("a\ud800b")
+    'a?b'
+    """
+    return text.encode("utf-8", "replace").decode()
 
 
 def clean(text: str) -> str:

@@ -37,16 +37,18 @@ class Answer(Markdown):
     def __init__(self) -> None:
         super().__init__(parser_factory=answer_parser)
         self._written = 0
+        self._grew = False
         self.text = ""
 
     async def sync(self, text: str) -> None:
         """Write what is new; `text` stays as the model wrote it."""
         if self._written == len(text):
             return
+        self._grew |= self._written > 0
         fragment, self._written, self.text = text[self._written :], len(text), text
         await self.append(clean(fragment))
 
     async def settle(self) -> None:
-        """Read the text whole, where pieces of it may have been read otherwise."""
-        if any(mark in self.text for mark in _LATER):
+        """Read a text that grew whole, where pieces of it may have been read otherwise."""
+        if self._grew and any(mark in self.text for mark in _LATER):
             await self.update(clean(self.text))
