@@ -241,6 +241,7 @@ class Qwen3(Asking, Looking, Embedding):
                 many of the likeliest tokens (0 to 20); None for nothing.
             grammar: a form that the answer keeps to, at any temperature; the thought is free.
                 Where max_tokens comes near, the answer is brought to a short end that fits.
+                With tools it may be one that begins with a call instead.
             tools: functions, `Tool`s or JSON descriptions that the model may call. The calls
                 come with the reply; `Chat.run` carries them out.
             tool_choice: "required" has the answer begin with a call, and so does the name of a

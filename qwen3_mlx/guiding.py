@@ -89,9 +89,10 @@ class Guides:
 
     def call_parser(self, tools: Sequence[Tool]) -> CallParser | None:
         """Finds the calls of these tools in an answer; None where there are none."""
-        return (
-            CallParser(self._style, {tool.name: _types(tool) for tool in tools}) if tools else None
-        )
+        if not tools:
+            return None
+        untyped = tools if self._style == "coder" else ()  # Hermes writes JSON
+        return CallParser(self._style, {tool.name: _types(tool) for tool in untyped})
 
     def _for_answer(
         self,

@@ -221,13 +221,11 @@ def test_a_chat_that_is_left_unsaved_is_stored_later(
     clock = Clock()
     session = open_session("one", "two", "three", clock=clock)
     answered(session, session.send("kept"))
-    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        raw.execute("BEGIN IMMEDIATE")
+    with locked(path):
         answered(session, session.send("unsaved"))
         session.new()
         answered(session, session.send("another chat"))
         assert not session.keeper.saved
-        raw.execute("COMMIT")
     clock.now += RETRY_SECONDS + 1
     session.drain()
     assert session.keeper.saved
@@ -243,11 +241,9 @@ def test_a_fork_of_what_is_unsaved_is_stored_whole(
     clock = Clock()
     session = open_session("one", "two", "three", clock=clock)
     answered(session, session.send("kept"))
-    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        raw.execute("BEGIN IMMEDIATE")
+    with locked(path):
         answered(session, session.send("unsaved"))
         session.fork()
-        raw.execute("COMMIT")
     clock.now += RETRY_SECONDS + 1
     answered(session, session.send("further"))
     assert session.keeper.saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,11 @@ def tiny() -> Iterator[qwen3_mlx.Qwen3]:
         yield model
 
 
+def test_all_its_files_are_small() -> None:
+    folder = Path(qwen3_mlx.__file__).parent / "tiny"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
+
+
 @pytest.mark.parametrize("mode", ["direct", "thinking"])
 def test_forty_conversations(tiny: qwen3_mlx.Qwen3, mode: Mode) -> None:
     answers = ask_all(tiny, select(read_problems(), ["talk"], 40), mode=mode)
@@ -27,7 +33,7 @@ def test_forty_conversations(tiny: qwen3_mlx.Qwen3, mode: Mode) -> None:
 
     assert len(answers) == 40
     assert {answer.finish_reason for answer in answers} == {"stop"}
-    assert sum(answer.right for answer in answers) >= 33  # 34 and 36 when it was measured
+    assert sum(answer.right for answer in answers) >= 33  # 33 and 36 when it was measured
 
 
 def calculator(expression: str) -> str:

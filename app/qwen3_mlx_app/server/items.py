@@ -57,8 +57,9 @@ def response(body: Mapping[str, Any]) -> Asked:
     if cut not in (None, "auto", "disabled"):
         raise ApiError(400, "truncation must be auto or disabled", param="truncation")
     chat = _chat_body(fields)
-    for name in set(chat) & set(fields.left()):
-        raise ApiError(400, f"{name} is of /v1/chat/completions, not of this page", param=name)
+    for name in fields.left():
+        if name in chat:
+            raise ApiError(400, f"{name} is of /v1/chat/completions, not of this page", param=name)
     try:
         asked = requests.chat(chat | {name: fields.any(name) for name in fields.left()})
     except ApiError as error:
